@@ -1,0 +1,1 @@
+"""Which processes make up a rig, as data; the vla command."""

@@ -1,0 +1,1 @@
+"""Vision-language-action models without ROS: backbones, heads, normalisation, checkpoints, fast inference."""

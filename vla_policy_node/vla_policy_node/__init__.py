@@ -1,0 +1,1 @@
+"""The policy node: observations, model, ensembled chunks, commands through the gate."""

@@ -1,0 +1,1 @@
+"""The recorder node, the HDF5 episode file and episode tools."""

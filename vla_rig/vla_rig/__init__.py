@@ -1,0 +1,1 @@
+"""What is connected: rig file, cameras, joints, time alignment, command gate, teleop."""

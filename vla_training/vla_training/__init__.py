@@ -1,0 +1,1 @@
+"""Fine-tuning on recorded episodes, without ROS."""
