@@ -1,0 +1,146 @@
+"""Stamped rings and sample(t): what was known about every stream at a moment.
+
+Policy node and recorder use this same code, so what is learned from is what is acted on.
+No ROS here: stamps are int64 nanoseconds of one clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+CLOCK_RESET_NS = 5_000_000_000
+"""A stamp this far behind the newest means that the source's clock was restarted."""
+
+
+class Stamped(NamedTuple):
+    """A message and its stamp."""
+
+    stamp_ns: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """What is expected of one stream."""
+
+    max_age_s: float
+    period_s: float
+    """Nominal time between messages."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The newest message of every stream at or before t_ns; streams without one are absent."""
+
+    t_ns: int
+    values: dict[str, Any] = field(default_factory=dict)
+    stamps_ns: dict[str, int] = field(default_factory=dict)
+    ages_s: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """Why this sample must not be acted on: "cam_high: nothing received", "cam_low: 0.31 s old, limit 0.1 s"."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+class StampedRing:
+    """The last `capacity` messages of one stream, in the order of their stamps."""
+
+    def __init__(self, capacity: int) -> None:
+        self._items: deque[Stamped] = deque(maxlen=capacity)
+
+    def push(self, stamp_ns: int, value: Any) -> bool:
+        """Store a message; False when its stamp is not later than the newest one (late or repeated)."""
+        if self._items:
+            behind_ns = self._items[-1].stamp_ns - stamp_ns
+            if behind_ns > CLOCK_RESET_NS:
+                self._items.clear()
+            elif behind_ns >= 0:
+                return False
+        self._items.append(Stamped(stamp_ns, value))
+        return True
+
+    def at(self, t_ns: int) -> Stamped | None:
+        """The newest message stamped at or before t_ns, or None."""
+        for item in reversed(self._items):
+            if item.stamp_ns <= t_ns:
+                return item
+        return None
+
+    @property
+    def newest_ns(self) -> int | None:
+        return self._items[-1].stamp_ns if self._items else None
+
+
+class Aligner:
+    """One ring per stream and a common view of them. Thread-safe: callbacks push, workers sample and wait."""
+
+    def __init__(self, limits: Mapping[str, StreamLimits], max_skew_s: float, history_s: float = 1.0) -> None:
+        self.limits = dict(limits)
+        self.max_skew_s = max_skew_s
+        self._rings = {
+            n: StampedRing(max(4, round(history_s / lim.period_s))) for n, lim in self.limits.items()
+        }
+        self._changed = threading.Condition()  # its lock is reentrant: conditions may call back
+
+    def push(self, name: str, stamp_ns: int, value: Any) -> bool:
+        with self._changed:
+            stored = self._rings[name].push(stamp_ns, value)
+            self._changed.notify_all()
+        return stored
+
+    def sample(self, t_ns: int) -> Sample:
+        """What was known at t_ns, and every reason not to act on it (missing, too old, too far apart)."""
+        sample = Sample(t_ns)
+        with self._changed:
+            picks = {name: ring.at(t_ns) for name, ring in self._rings.items()}
+        for name, pick in picks.items():
+            if pick is None:
+                sample.problems.append(f"{name}: nothing received")
+                continue
+            age_s, limit_s = (t_ns - pick.stamp_ns) * 1e-9, self.limits[name].max_age_s
+            sample.values[name], sample.stamps_ns[name], sample.ages_s[name] = (
+                pick.value,
+                pick.stamp_ns,
+                age_s,
+            )
+            if age_s > limit_s:
+                sample.problems.append(f"{name}: {age_s:.3f} s old, limit {limit_s:g} s")
+        if sample.stamps_ns and sample.ok:
+            oldest, newest = min(sample.stamps_ns, key=sample.stamps_ns.get), max(sample.stamps_ns.values())
+            skew_s = (newest - sample.stamps_ns[oldest]) * 1e-9
+            if skew_s > self.max_skew_s:
+                sample.problems.append(
+                    f"{oldest}: {skew_s:.3f} s behind the newest stream, limit {self.max_skew_s:g} s"
+                )
+        return sample
+
+    def newest_ns(self, name: str) -> int | None:
+        with self._changed:
+            return self._rings[name].newest_ns
+
+    def missing(self, t_ns: int) -> list[str]:
+        """Streams whose message due by t_ns (one period back) is not there yet."""
+        with self._changed:
+            return [n for n, ring in self._rings.items() if not self._due(ring, n, t_ns)]
+
+    def _due(self, ring: StampedRing, name: str, t_ns: int) -> bool:
+        # Half a millisecond of slack: stamps of a periodic stream are not exact multiples of its period.
+        return (
+            ring.newest_ns is not None and ring.newest_ns > t_ns - self.limits[name].period_s * 1e9 + 500_000
+        )
+
+    def settled(self, t_ns: int) -> bool:
+        """True when every stream has a message later than t_ns: sample(t_ns) can no longer change."""
+        with self._changed:
+            return all(ring.newest_ns is not None and ring.newest_ns > t_ns for ring in self._rings.values())
+
+    def wait_for(self, condition: Callable[[Aligner], bool], timeout_s: float) -> bool:
+        """Block until condition(self) holds after some push; False after timeout_s of wall time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(self), timeout_s)

@@ -1,0 +1,56 @@
+"""The gate on a node: gate, command topics and the stamped record of what was asked and sent."""
+
+from __future__ import annotations
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+
+from vla_msgs.msg import RigCommand
+from vla_rig.gate import CommandGate, GateClosed, Passed
+from vla_rig.rig import Rig
+from vla_rig.sinks import RigSinks
+
+RECORD_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
+
+
+class Commander:
+    """Sends actions to a rig; everything passes the gate and is published on `command` as well."""
+
+    def __init__(self, node: Node, rig: Rig, source: str) -> None:
+        """`source` is one of RigCommand's SOURCE_ values. Raises SinkError when a message type is not installed."""
+        self.gate = CommandGate(rig)
+        self.sent = 0
+        self._node, self._names, self._source = node, rig.action_names, source
+        self._sinks = RigSinks(node, rig)
+        self._record = node.create_publisher(RigCommand, "command", RECORD_QOS)
+        self._last_ns: int | None = None
+        self._dt_s = rig.dt_s
+
+    def open(self) -> None:
+        """Begin commanding from the measured pose. Raises GateClosed when somebody else commands this rig."""
+        rivals = self._sinks.rivals()
+        if rivals:
+            raise GateClosed(f"another node commands this rig already: {'; '.join(rivals)}. Stop it first")
+        self.gate.release()
+        self._last_ns = None
+
+    def command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
+        """Send one action (A,) for time t_ns; see CommandGate.step for shapes and errors."""
+        dt_s = self._dt_s if self._last_ns is None else max(0.0, (t_ns - self._last_ns) * 1e-9)
+        passed = self.gate.step(requested, measured, dt_s)
+        self._last_ns = t_ns
+        stamp = Time(nanoseconds=t_ns).to_msg()
+        self._sinks.send(passed.sent, stamp)
+        self.sent += 1
+        record = RigCommand(source=self._source, names=self._names, interventions=passed.interventions)
+        record.header.stamp = stamp
+        record.requested = np.asarray(requested, np.float32)
+        record.sent = passed.sent.astype(np.float32)
+        self._record.publish(record)
+        if passed.interventions:
+            self._node.get_logger().info(
+                f"gate: {'; '.join(passed.interventions)}", throttle_duration_sec=2.0
+            )
+        return passed

@@ -1,0 +1,113 @@
+"""Subscribes to the streams of a rig and stores what arrives. Callbacks only store."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+
+from vla_msgs.msg import StreamStatus
+from vla_rig.align import Aligner, Sample, StreamLimits
+from vla_rig.rig import Rig
+
+SENSOR_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def stamp_ns(stamp) -> int:
+    """builtin_interfaces/Time -> nanoseconds."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+@dataclass
+class StreamCount:
+    """What happened on one stream since the start."""
+
+    topic: str
+    received: int = 0
+    rejected: int = 0
+    reason: str = ""
+    recent_s: deque = field(default_factory=lambda: deque(maxlen=256))
+
+    def rate_hz(self, now_s: float) -> float:
+        """Messages in the last second of wall time."""
+        return float(sum(1 for t in tuple(self.recent_s) if now_s - t <= 1.0))
+
+
+class RigInputs:
+    """The input streams of a rig: `sample(t_ns)` gives messages, `counts` tells how each stream fares."""
+
+    def __init__(
+        self,
+        node: Node,
+        rig: Rig,
+        cameras: Iterable[str] = (),
+        sources: Iterable[str] = (),
+        history_s: float = 1.0,
+    ) -> None:
+        self._log = node.get_logger()
+        self.counts: dict[str, StreamCount] = {}
+        limits = {n: rig.cameras[n] for n in cameras} | {n: rig.joint_sources[n] for n in sources}
+        self.aligner = Aligner(
+            {n: StreamLimits(s.max_age_s, 1.0 / s.rate_hz) for n, s in limits.items()},
+            rig.max_skew_s,
+            history_s,
+        )
+        self._subscriptions = []
+        for name, stream in limits.items():
+            self.counts[name] = StreamCount(stream.topic)
+            kind = JointState
+            if name in rig.cameras:
+                kind = CompressedImage if stream.message == "compressed" else Image
+            callback = self._store(name)
+            self._subscriptions.append(node.create_subscription(kind, stream.topic, callback, SENSOR_QOS))
+
+    def _store(self, name: str):
+        count, aligner = self.counts[name], self.aligner
+
+        def store(message) -> None:
+            at_ns = stamp_ns(message.header.stamp)
+            count.received += 1
+            count.recent_s.append(time.monotonic())
+            if at_ns == 0:
+                self.reject(name, "header.stamp is zero; the driver must stamp its messages")
+            elif not aligner.push(name, at_ns, message):
+                self.reject(name, "stamp is not later than the previous one")
+
+        return store
+
+    def reject(self, name: str, reason: str) -> None:
+        """Count a message that cannot be used and say why (at most every 5 s)."""
+        count = self.counts[name]
+        count.rejected += 1
+        count.reason = reason
+        self._log.warning(f"{name} ({count.topic}): {reason}", throttle_duration_sec=5.0)
+
+    def sample(self, t_ns: int) -> Sample:
+        return self.aligner.sample(t_ns)
+
+    def wait_due(self, t_ns: int, timeout_s: float) -> bool:
+        """Block until every stream's message due by t_ns is there (lockstep); False after the wall timeout."""
+        return self.aligner.wait_for(lambda a: not a.missing(t_ns), timeout_s)
+
+    def status(self, now_ns: int) -> list[StreamStatus]:
+        """One StreamStatus per stream, for status topics."""
+        now_s, out = time.monotonic(), []
+        for name, count in self.counts.items():
+            newest_ns = self.aligner.newest_ns(name)
+            out.append(
+                StreamStatus(
+                    name=name,
+                    topic=count.topic,
+                    received=count.received,
+                    rejected=count.rejected,
+                    rate_hz=count.rate_hz(now_s),
+                    age_s=float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9,
+                    reason=count.reason,
+                )
+            )
+        return out
