@@ -1,0 +1,1 @@
+"""The episode file: one HDF5 file per demonstration or rollout. Imports no ROS."""

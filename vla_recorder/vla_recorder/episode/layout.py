@@ -1,0 +1,146 @@
+"""Where everything lies in an episode file: the only place that names paths, dtypes and attributes.
+
+    episode_{i}.hdf5                        T rows on the rig's time grid, A actions, S states, N streams
+    attrs: sim (bool)                       read by the ACT family of loaders, see below
+    /action                       (T, A) f4 the action requested for the observation of the same row
+    /observations/qpos|qvel|effort (T, S) f4
+    /observations/images/<cam>    (T, H, W, 3) u1, RGB, one chunk per frame
+    /language_raw                 (1,)  vlen UTF-8, the instruction
+    /substep_reasonings           (T,)  vlen UTF-8, the instruction again (DexVLA asks for one per row)
+    /vla                                    ours; those loaders ignore it. attrs: see `EpisodeHeader`
+    /vla/rig                      ()    vlen UTF-8, the resolved rig file
+    /vla/stamp_ns                 (T,)  i8  grid time of the row (node clock)
+    /vla/command                  (T, A) f4 the action after the command gate, as sent
+    /vla/command_source           (T,)  enum: who commanded
+    /vla/interventions            (T,)  vlen UTF-8, what the gate changed, "; " between entries
+    /vla/streams                            attrs: names, topics (N)
+    /vla/streams/stamp_ns         (T, N) i8 stamp of the message used; NO_STAMP where there was none
+    /vla/streams/age_s            (T, N) f4 row stamp - message stamp; negative for a command, NaN where none
+    /vla/streams/fresh            (T, N) bool: the message was young enough for the rig file
+    /vla/streams/repeated         (T, N) bool: the row before used the same message
+
+Missing data is never zeros: floats of a stale stream are NaN, an image is the last frame and not fresh.
+
+The attribute `sim` is more than a label: when it is false, the loaders of ACT, ACT++ and DexVLA pair the observation of
+row t with actions from row t-1 on (utils.py, EpisodicDataset). Write the honest value: true only for a simulated rig.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+FORMAT_VERSION = 1
+COLOUR_ORDER = "RGB"
+NO_STAMP = np.iinfo(np.int64).min  # a message stamp that does not exist; 0 is a valid simulated time
+
+SIM_ATTR = "sim"
+COMPRESS_ATTR = "compress"
+ACTION = "/action"
+QPOS = "/observations/qpos"
+QVEL = "/observations/qvel"
+EFFORT = "/observations/effort"
+IMAGES = "/observations/images"
+LANGUAGE = "/language_raw"
+REASONINGS = "/substep_reasonings"
+
+VLA = "/vla"
+RIG = "/vla/rig"
+STAMP = "/vla/stamp_ns"
+COMMAND = "/vla/command"
+COMMAND_SOURCE = "/vla/command_source"
+INTERVENTIONS = "/vla/interventions"
+STREAMS = "/vla/streams"
+STREAM_STAMP = "/vla/streams/stamp_ns"
+STREAM_AGE = "/vla/streams/age_s"
+STREAM_FRESH = "/vla/streams/fresh"
+STREAM_REPEATED = "/vla/streams/repeated"
+
+LABELS = ("none", "success", "failure")  # index = StopEpisode.LABEL_*
+ACTION_SOURCES = ("command", "leader")  # what /action holds
+COMMAND_SOURCES = {"none": 0, "teleop": 1, "policy": 2, "replay": 3, "other": 4}
+
+TEXT = h5py.string_dtype("utf-8")
+FLOAT = np.dtype("<f4")
+STAMP_DTYPE = np.dtype("<i8")
+SOURCE_DTYPE = h5py.enum_dtype(COMMAND_SOURCES, basetype="u1")
+
+PARTIAL_SUFFIX = ".partial"
+TRASH = "trash"
+_NAME = re.compile(r"episode_(\d+)\.hdf5(?:\.partial)?")
+
+
+class EpisodeError(Exception):
+    """An episode file cannot be written or read; the text names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class EpisodeHeader:
+    """What is known when an episode begins; becomes attributes of `/vla` (of `/vla/streams`: stream_*)."""
+
+    state_names: list[str]  # (S)
+    state_units: list[str]  # (S)
+    action_names: list[str]  # (A)
+    action_units: list[str]  # (A)
+    cameras: dict[str, tuple[int, int]]  # name -> (height, width)
+    stream_names: list[str]  # (N) cameras, joint sources, command
+    stream_topics: list[str]  # (N)
+    control_rate_hz: float  # rows per second of node time
+    instruction: str
+    sim: bool
+    rig: str  # the resolved rig file, YAML
+    action_from: str = "command"  # one of ACTION_SOURCES
+    checkpoint: str = ""  # identity of the policy that commanded, if one did
+    software: str = ""
+    started: str = ""  # ISO 8601, wall clock
+
+
+@dataclass(slots=True)
+class Row:
+    """One row of an episode. Images are (H, W, 3) uint8 RGB views; they must not change until written."""
+
+    stamp_ns: int
+    qpos: np.ndarray  # (S)
+    qvel: np.ndarray  # (S)
+    effort: np.ndarray  # (S)
+    action: np.ndarray  # (A)
+    command: np.ndarray  # (A)
+    images: dict[str, np.ndarray]
+    stream_stamps_ns: np.ndarray  # (N) int64, NO_STAMP where none
+    fresh: np.ndarray  # (N) bool
+    repeated: np.ndarray  # (N) bool
+    command_source: str = "none"
+    interventions: list[str] = field(default_factory=list)
+
+    def ages_s(self) -> np.ndarray:
+        """(N) float32: row stamp minus message stamp, NaN where there was no message."""
+        ages = (self.stamp_ns - self.stream_stamps_ns.astype(np.float64)) * 1e-9
+        return np.where(self.stream_stamps_ns == NO_STAMP, np.nan, ages).astype(FLOAT)
+
+
+def image_path(camera: str) -> str:
+    return f"{IMAGES}/{camera}"
+
+
+def float_paths(header: EpisodeHeader) -> dict[str, int]:
+    """Path -> width of the (T, width) float datasets of every row."""
+    S, A = len(header.state_names), len(header.action_names)
+    return {ACTION: A, QPOS: S, QVEL: S, EFFORT: S, COMMAND: A, STREAM_AGE: len(header.stream_names)}
+
+
+def episode_path(folder: Path, index: int) -> Path:
+    return folder / f"episode_{index}.hdf5"
+
+
+def partial_path(folder: Path, index: int) -> Path:
+    return folder / f"episode_{index}.hdf5{PARTIAL_SUFFIX}"
+
+
+def index_of(path: Path) -> int | None:
+    """The episode index a file name carries, or None when it is not an episode's name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match.group(1)) if match else None

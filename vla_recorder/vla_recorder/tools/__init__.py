@@ -1,0 +1,1 @@
+"""Tools that look at episode files. They import no ROS."""
