@@ -40,8 +40,15 @@ class Sample:
     values: dict[str, Any] = field(default_factory=dict)
     stamps_ns: dict[str, int] = field(default_factory=dict)
     ages_s: dict[str, float] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    """Why this sample must not be acted on: "cam_high: nothing received", "cam_low: 0.31 s old, limit 0.1 s"."""
+    stale: list[str] = field(default_factory=list)
+    """Streams that are missing or too old: "cam_high: nothing received", "cam_low: 0.31 s old, limit 0.1 s"."""
+    skewed: list[str] = field(default_factory=list)
+    """Streams that lag too far behind the others."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Every reason not to act on this sample."""
+        return self.stale + self.skewed
 
     @property
     def ok(self) -> bool:
@@ -101,7 +108,7 @@ class Aligner:
             picks = {name: ring.at(t_ns) for name, ring in self._rings.items()}
         for name, pick in picks.items():
             if pick is None:
-                sample.problems.append(f"{name}: nothing received")
+                sample.stale.append(f"{name}: nothing received")
                 continue
             age_s, limit_s = (t_ns - pick.stamp_ns) * 1e-9, self.limits[name].max_age_s
             sample.values[name], sample.stamps_ns[name], sample.ages_s[name] = (
@@ -110,12 +117,12 @@ class Aligner:
                 age_s,
             )
             if age_s > limit_s:
-                sample.problems.append(f"{name}: {age_s:.3f} s old, limit {limit_s:g} s")
+                sample.stale.append(f"{name}: {age_s:.3f} s old, limit {limit_s:g} s")
         if sample.stamps_ns and sample.ok:
             oldest, newest = min(sample.stamps_ns, key=sample.stamps_ns.get), max(sample.stamps_ns.values())
             skew_s = (newest - sample.stamps_ns[oldest]) * 1e-9
             if skew_s > self.max_skew_s:
-                sample.problems.append(
+                sample.skewed.append(
                     f"{oldest}: {skew_s:.3f} s behind the newest stream, limit {self.max_skew_s:g} s"
                 )
         return sample
@@ -123,6 +130,12 @@ class Aligner:
     def newest_ns(self, name: str) -> int | None:
         with self._changed:
             return self._rings[name].newest_ns
+
+    def complete_ns(self) -> int | None:
+        """The latest time whose sample is final: the oldest of the streams' newest stamps, None before all began."""
+        with self._changed:
+            newest = [ring.newest_ns for ring in self._rings.values()]
+        return None if not newest or None in newest else min(newest)
 
     def missing(self, t_ns: int) -> list[str]:
         """Streams whose message due by t_ns (one period back) is not there yet."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 
 from vla_msgs.msg import RigCommand
-from vla_rig.gate import CommandGate, GateClosed, Passed
+from vla_rig.gate import CommandGate, GateClosedError, Passed
 from vla_rig.rig import Rig
 from vla_rig.sinks import RigSinks
 
@@ -25,19 +27,31 @@ class Commander:
         self._node, self._names, self._source = node, rig.action_names, source
         self._sinks = RigSinks(node, rig)
         self._record = node.create_publisher(RigCommand, "command", RECORD_QOS)
+        self._lock = threading.Lock()  # after stop() has returned, nothing is sent any more
         self._last_ns: int | None = None
         self._dt_s = rig.dt_s
 
     def open(self) -> None:
-        """Begin commanding from the measured pose. Raises GateClosed when somebody else commands this rig."""
+        """Begin commanding from the measured pose. Raises GateClosedError when somebody else commands this rig."""
         rivals = self._sinks.rivals()
         if rivals:
-            raise GateClosed(f"another node commands this rig already: {'; '.join(rivals)}. Stop it first")
+            raise GateClosedError(
+                f"another node commands this rig already: {'; '.join(rivals)}. Stop it first"
+            )
         self.gate.release()
         self._last_ns = None
 
+    def stop(self, reason: str) -> None:
+        """Close the gate until open(); once this returns no further command leaves."""
+        with self._lock:
+            self.gate.stop(reason)
+
     def command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
         """Send one action (A,) for time t_ns; see CommandGate.step for shapes and errors."""
+        with self._lock:
+            return self._command(requested, measured, t_ns)
+
+    def _command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
         dt_s = self._dt_s if self._last_ns is None else max(0.0, (t_ns - self._last_ns) * 1e-9)
         passed = self.gate.step(requested, measured, dt_s)
         self._last_ns = t_ns

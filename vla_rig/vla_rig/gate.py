@@ -20,7 +20,7 @@ class Passed:
     """What was changed: "velocity: left_waist", "finite: right_elbow (held)"."""
 
 
-class GateClosed(RuntimeError):
+class GateClosedError(RuntimeError):
     """The gate was stopped, or cannot know where the robot is; nothing may be sent."""
 
 
@@ -65,10 +65,10 @@ class CommandGate:
         """Let one command through, changed where it has to be.
 
         requested, measured: (A,) in rig units; measured is NaN exactly for channels without feedback.
-        Raises GateClosed when stopped, or when the first command comes without a measured pose.
+        Raises GateClosedError when stopped, or when the first command comes without a measured pose.
         """
         if self._stopped:
-            raise GateClosed(f"the command gate is stopped: {self._stopped}")
+            raise GateClosedError(f"the command gate is stopped: {self._stopped}")
         requested = np.asarray(requested, np.float64)
         if requested.shape != self._min.shape:
             raise ValueError(f"expected an action of shape {self._min.shape}, got {requested.shape}")
@@ -76,7 +76,7 @@ class CommandGate:
         lost = ~np.isfinite(measured)
         if self._last is None:
             if lost.any():
-                raise GateClosed(
+                raise GateClosedError(
                     f"no measured position of {self._listed(lost)}; cannot start from an unknown pose"
                 )
             self._last = np.where(self._has_feedback, measured, self._rest)

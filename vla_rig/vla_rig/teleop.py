@@ -10,7 +10,7 @@ from std_srvs.srv import Trigger
 
 from vla_msgs.msg import RigCommand
 from vla_rig.commander import Commander
-from vla_rig.gate import GateClosed
+from vla_rig.gate import GateClosedError
 from vla_rig.inputs import RigInputs
 from vla_rig.joints import JointError, feedback_reader, leader_reader
 from vla_rig.nodes import UserError, describe, run_node
@@ -53,7 +53,7 @@ class Teleop(Node):
                 self._inputs.wait_due(t_ns, timeout_s=0.5)
             try:
                 self._step(t_ns)
-            except (JointError, GateClosed) as error:
+            except (JointError, GateClosedError) as error:
                 self.get_logger().warning(f"holding: {error}", throttle_duration_sec=2.0)
 
     def _step(self, t_ns: int) -> None:
@@ -68,7 +68,7 @@ class Teleop(Node):
         self._commander.command(self._leader.read(sample.values), self._feedback.read(sample.values), t_ns)
 
     def _on_stop(self, _request, response):
-        self._commander.gate.stop("stop service")
+        self._commander.stop("stop service")
         self._open = False
         response.success, response.message = True, "stopped; followers hold. Call ~/start to go on"
         return response
