@@ -49,11 +49,22 @@ class Commander:
     def command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
         """Send one action (A,) for time t_ns; see CommandGate.step for shapes and errors."""
         with self._lock:
-            return self._command(requested, measured, t_ns)
+            dt_s = self._dt_s if self._last_ns is None else max(0.0, (t_ns - self._last_ns) * 1e-9)
+            passed = self.gate.step(requested, measured, dt_s)
+            self._send(requested, passed, t_ns)
+        if passed.interventions:
+            self._node.get_logger().info(
+                f"gate: {'; '.join(passed.interventions)}", throttle_duration_sec=2.0
+            )
+        return passed
 
-    def _command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
-        dt_s = self._dt_s if self._last_ns is None else max(0.0, (t_ns - self._last_ns) * 1e-9)
-        passed = self.gate.step(requested, measured, dt_s)
+    def hold(self, t_ns: int) -> None:
+        """Repeat the last command; see CommandGate.hold."""
+        with self._lock:
+            passed = self.gate.hold()
+            self._send(passed.sent, passed, t_ns)
+
+    def _send(self, requested: np.ndarray, passed: Passed, t_ns: int) -> None:
         self._last_ns = t_ns
         stamp = Time(nanoseconds=t_ns).to_msg()
         self._sinks.send(passed.sent, stamp)
@@ -63,8 +74,3 @@ class Commander:
         record.requested = np.asarray(requested, np.float32)
         record.sent = passed.sent.astype(np.float32)
         self._record.publish(record)
-        if passed.interventions:
-            self._node.get_logger().info(
-                f"gate: {'; '.join(passed.interventions)}", throttle_duration_sec=2.0
-            )
-        return passed

@@ -85,6 +85,12 @@ class CommandGate:
             return self._pass(self._last, [self._note("finite", bad)])
         return self._bounded(requested, measured, min(dt_s, self._dt_max_s))
 
+    def hold(self) -> Passed:
+        """Repeat the last command. Raises GateClosedError when stopped or when there was none."""
+        if self._stopped or self._last is None:
+            raise GateClosedError(self._stopped or "nothing has been commanded yet")
+        return self._pass(self._last, [self._count("hold")])
+
     def _bounded(self, requested: np.ndarray, measured: np.ndarray, dt_s: float) -> Passed:
         in_limits = np.clip(requested, self._min, self._max)
         near = np.clip(in_limits, measured - self._lead, measured + self._lead)
@@ -105,8 +111,11 @@ class CommandGate:
         return Passed(sent.copy(), notes)
 
     def _note(self, kind: str, where: np.ndarray) -> str:
+        return f"{self._count(kind)}: {self._listed(where)}"
+
+    def _count(self, kind: str) -> str:
         self.counts[kind] += 1
-        return f"{kind}: {self._listed(where)}"
+        return kind
 
     def _listed(self, where: np.ndarray) -> str:
         return ", ".join(n for n, w in zip(self._names, where, strict=True) if w)
