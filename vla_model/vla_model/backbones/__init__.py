@@ -1,0 +1,1 @@
+"""Backbones: from camera images and an instruction to features."""

@@ -1,0 +1,1 @@
+"""Action heads: from features to a chunk of actions."""

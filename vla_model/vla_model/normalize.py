@@ -1,0 +1,129 @@
+"""Normalisation of states and actions by data-set statistics, and its inverse.
+
+Layout of dataset_statistics.json (the reference's, FT:save_dataset_statistics):
+{dataset: {"action": {mean, std, min, max, q01, q99, mask?}, "proprio": {...}, num_transitions, num_trajectories}}, lists of floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+EPS = 1e-8  # the reference's guard against a range of zero
+_KEYS = {"bounds": ("min", "max"), "bounds_q99": ("q01", "q99"), "normal": ("mean", "std")}
+
+
+class StatisticsError(ValueError):
+    """dataset_statistics.json lacks something, or does not fit the model."""
+
+
+class Normalizer:
+    """Affine map of one vector, per dimension.
+
+    bounds, bounds_q99:  z = 2 (x - lo) / (hi - lo + 1e-8) - 1
+    normal:              z = (x - mean) / (std + 1e-8)
+
+    A dimension whose mask is False passes as it is. A dimension that is constant in the data (hi == lo, std == 0) becomes 0 and
+    comes back as its constant: the reference trains on 0 there, too, although it does not infer on it.
+    """
+
+    def __init__(
+        self, low: np.ndarray, scale: np.ndarray, offset: float, mask: np.ndarray, constant: np.ndarray
+    ):
+        self.dim = len(low)
+        self._low, self._scale, self._offset = low, scale, offset
+        self._mask, self._constant = mask, constant
+
+    @classmethod
+    def from_statistics(
+        cls, statistics: Mapping[str, Any], scheme: str, dim: int, name: str = "statistics"
+    ) -> Normalizer:
+        """`statistics` is one entry such as {"min": [...], "max": [...]}; `name` is for errors. StatisticsError."""
+        low, high = (_vector(statistics, key, scheme, dim, name) for key in _KEYS[scheme])
+        mask = np.asarray(statistics.get("mask", np.ones(dim, bool)), dtype=bool)
+        if mask.shape != (dim,):
+            raise StatisticsError(f"{name}.mask has {mask.size} values, expected {dim}")
+        if scheme == "normal":
+            return cls(low, high + EPS, 0.0, mask, high == 0)
+        if (low > high).any():
+            worst = int(np.argmax(low - high))
+            raise StatisticsError(
+                f"{name}: {_KEYS[scheme][0]} is above {_KEYS[scheme][1]} in dimension {worst}"
+            )
+        return cls(low, (high - low + EPS) / 2, -1.0, mask, high == low)
+
+    def normalize(self, x: np.ndarray, clip: bool = True) -> np.ndarray:
+        """(..., dim) in the rig's units -> float32. `clip` keeps bounded schemes in [-1, 1], as the reference does."""
+        x = self._checked(x)
+        z = (x - self._low) / self._scale + self._offset
+        if clip and self._offset:
+            z = np.clip(z, -1.0, 1.0)
+        z = np.where(self._constant, 0.0, z)
+        return np.where(self._mask, z, x).astype(np.float32)
+
+    def denormalize(self, z: np.ndarray) -> np.ndarray:
+        """(..., dim) -> float32 in the rig's units. Never clipped: what leaves [-1, 1] leaves the data's bounds."""
+        z = self._checked(z)
+        x = (z - self._offset) * self._scale + self._low
+        x = np.where(self._constant, self._low, x)
+        return np.where(self._mask, x, z).astype(np.float32)
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, dtype=np.float64)
+        if x.shape[-1:] != (self.dim,):
+            raise ValueError(f"expected vectors of {self.dim} values, got shape {x.shape}")
+        return x
+
+
+def normalizers(
+    statistics: Mapping[str, Any], dataset: str | None, scheme: str, state_dim: int, action_dim: int
+) -> tuple[Normalizer, Normalizer]:
+    """State and action normaliser of one data set's entry. StatisticsError names the missing key."""
+    entry, name = select(statistics, dataset)
+    parts = []
+    for key, dim in (("proprio", state_dim), ("action", action_dim)):
+        if key not in entry:
+            raise StatisticsError(
+                f"data set statistics '{name}' lack '{key}'; they have: {', '.join(sorted(entry))}"
+            )
+        parts.append(Normalizer.from_statistics(entry[key], scheme, dim, f"{name}.{key}"))
+    return parts[0], parts[1]
+
+
+def select(statistics: Mapping[str, Any], dataset: str | None) -> tuple[Mapping[str, Any], str]:
+    """The entry of a data set, and its name. Without a name the only entry is meant."""
+    if dataset is None:
+        if len(statistics) != 1:
+            raise StatisticsError(
+                f"data set statistics hold {sorted(statistics)}; name one as `dataset` in config.json"
+            )
+        dataset = next(iter(statistics))
+    if dataset not in statistics:
+        raise StatisticsError(
+            f"data set statistics lack '{dataset}'; they have: {', '.join(sorted(statistics))}"
+        )
+    return statistics[dataset], dataset
+
+
+def describe(values: np.ndarray) -> dict[str, list[float]]:
+    """Statistics of (frames, dim) values, as they stand in dataset_statistics.json."""
+    values = np.asarray(values, dtype=np.float64)
+    q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
+    columns = {"mean": values.mean(0), "std": values.std(0), "min": values.min(0), "max": values.max(0)}
+    return {key: column.tolist() for key, column in (columns | {"q01": q01, "q99": q99}).items()}
+
+
+def _vector(statistics: Mapping[str, Any], key: str, scheme: str, dim: int, name: str) -> np.ndarray:
+    if key not in statistics:
+        has = ", ".join(sorted(statistics))
+        raise StatisticsError(f"{name} lacks '{key}', which normalisation '{scheme}' needs; it has: {has}")
+    vector = np.asarray(statistics[key], dtype=np.float64)
+    if vector.shape != (dim,):
+        raise StatisticsError(f"{name}.{key} has {vector.size} values, expected {dim}")
+    if not np.isfinite(vector).all():
+        raise StatisticsError(
+            f"{name}.{key} is not finite in dimension {int(np.argmin(np.isfinite(vector)))}"
+        )
+    return vector
