@@ -38,7 +38,7 @@ class Control:
         self._node, self._inputs, self._inference, self._commander = node, inputs, inference, commander
         self._lockstep_every, self._ticks = lockstep_every, 0
         self._feedback = feedback_reader(rig)
-        self._running = False
+        self._running = self._closed = False
         self._ticker = Ticker(node, rig.control_rate_hz)
 
     @property
@@ -61,9 +61,15 @@ class Control:
         self._inference.enable(False)
         self._set(state, reason)
 
+    def close(self) -> None:
+        """End `run` at the next tick."""
+        self._closed = True
+
     def run(self) -> None:
         """Control thread."""
         for t_ns in self._ticker:
+            if self._closed:
+                return
             if not self._running:
                 continue
             try:

@@ -9,9 +9,9 @@ from collections import deque
 import numpy as np
 from rclpy.node import Node
 
-from vla_model.policy import Policy
+from vla_model.policy import ObservationError, Policy
 from vla_policy_node.ensemble import Ensembler
-from vla_policy_node.observe import ObservationError, Observer
+from vla_policy_node.observe import Observer
 from vla_rig.inputs import RigInputs
 
 
@@ -36,6 +36,7 @@ class Inference:
         self._epoch = 0
         self._node, self._policy, self._inputs, self._observer = node, policy, inputs, observer
         self._enabled = threading.Event()
+        self._closed = False
         self._last_ns: int | None = None
 
     def reset(self, instruction: str | None = None) -> None:
@@ -51,9 +52,13 @@ class Inference:
         """Let `run` work, or pause it."""
         self._enabled.set() if on else self._enabled.clear()
 
+    def close(self) -> None:
+        """End `run`."""
+        self._closed = True
+
     def run(self) -> None:
         """Worker thread: a chunk for every new complete observation, the newest first, older ones skipped."""
-        while self._node.context.ok():
+        while self._node.context.ok() and not self._closed:
             if not self._enabled.wait(timeout=0.2):
                 continue
             if self._inputs.aligner.wait_for(self._news, timeout_s=0.2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla_model.policy import Observation
+from vla_model.policy import Observation, ObservationError
 from vla_rig.align import Sample
 from vla_rig.images import ImageError, to_rgb
 from vla_rig.inputs import RigInputs
@@ -40,7 +40,3 @@ class Observer:
             self._inputs.reject(name, reason)
             raise ObservationError(f"{name} ({camera.topic}): {reason}")
         return image
-
-
-class ObservationError(ValueError):
-    """An observation that cannot be made; the message names the topic and what was expected."""

@@ -44,7 +44,9 @@ class Reporter:
         self._chunk = node.create_publisher(ActionChunk, "~/action_chunk", CHUNK_QOS)
         control.on_plan = self._publish_plan
         # Steady, so that a stopped /clock cannot silence the report of it.
-        node.create_timer(1.0 / rate_hz, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = node.create_timer(
+            1.0 / rate_hz, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
 
     def publish(self) -> None:
         """Publish one PolicyStatus."""
@@ -69,6 +71,13 @@ class Reporter:
             message.plan_left_s = inference.ensembler.left_s(now.nanoseconds)
         message.chunk_age_s = float("nan") if newest_ns is None else (now.nanoseconds - newest_ns) * 1e-9
         self._status.publish(message)
+
+    def close(self) -> None:
+        """Say the last word and take the topics down."""
+        self.publish()
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_publisher(self._status)
+        self._node.destroy_publisher(self._chunk)
 
     def _publish_plan(self, plan: Plan) -> None:
         stamps = [Time(nanoseconds=s).to_msg() for s in plan.stamps_ns]

@@ -74,3 +74,8 @@ class Commander:
         record.requested = np.asarray(requested, np.float32)
         record.sent = passed.sent.astype(np.float32)
         self._record.publish(record)
+
+    def close(self) -> None:
+        """Take the command topics down."""
+        self._sinks.close()
+        self._node.destroy_publisher(self._record)

@@ -49,7 +49,7 @@ class RigInputs:
         sources: Iterable[str] = (),
         history_s: float = 1.0,
     ) -> None:
-        self._log = node.get_logger()
+        self._node, self._log = node, node.get_logger()
         self.counts: dict[str, StreamCount] = {}
         limits = {n: rig.cameras[n] for n in cameras} | {n: rig.joint_sources[n] for n in sources}
         self.aligner = Aligner(
@@ -111,3 +111,8 @@ class RigInputs:
                 )
             )
         return out
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)

@@ -126,3 +126,7 @@ class RigSinks:
             if others:
                 found.append(f"{publisher.topic_name} (by {', '.join(sorted(others))})")
         return found
+
+    def close(self) -> None:
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
