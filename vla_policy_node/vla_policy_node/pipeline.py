@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import traceback
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from rclpy.node import Node
 
 from vla_model.policy import Policy
-from vla_msgs.msg import RigCommand
+from vla_msgs.msg import PolicyStatus, RigCommand
 from vla_policy_node.control import Control
 from vla_policy_node.ensemble import Ensembler
 from vla_policy_node.inference import Inference
@@ -67,9 +69,17 @@ class Pipeline:
         ]
         for thread in self._threads:
             thread.start()
-        node.get_logger().info(
-            f"{policy.identity}: cameras {', '.join(cameras)}; chunk {policy.horizon} x {len(rig.action)}"
-        )
+        size = f"{policy.horizon} x {len(rig.action)}"
+        size = f"{policy.horizon} x {len(rig.action)}"
+        node.get_logger().info(f"{policy.identity}: cameras {', '.join(cameras)}; chunk {size}")
+
+    def _guard(self, node: Node, run: Callable[[], None]) -> None:
+        """A worker that dies must stop the robot and say so, not leave it to a silent thread."""
+        try:
+            run()
+        except Exception as error:
+            self.control.stop(f"internal error: {error}", PolicyStatus.STATE_FAULT)
+            node.get_logger().fatal(f"{run.__qualname__}:\n{traceback.format_exc()}")
 
     def close(self) -> None:
         """Stop commanding, end the threads, take the topics down."""
