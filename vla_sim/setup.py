@@ -16,8 +16,8 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "sim_rig = vla_sim.rig_node:main",
-            "demonstrator = vla_sim.demonstrator_node:main",
+            "sim_rig = vla_sim.executables:sim_rig",
+            "demonstrator = vla_sim.executables:demonstrator",
         ],
     },
 )

@@ -81,6 +81,10 @@ def _track(start: tuple[np.ndarray, Rotation], *rows: tuple) -> list[Waypoint]:
     return track
 
 
+def _beside(point: np.ndarray, x: float, y: float, z: float) -> np.ndarray:
+    return point + np.array([x, y, z])
+
+
 def transfer_cube_waypoints(poses: Poses, start: Start) -> dict[str, list[Waypoint]]:
     """Right arm picks the cube from above, left arm takes it in mid-air by its top and bottom faces."""
     cube = poses["cube"][:3]
@@ -88,22 +92,22 @@ def transfer_cube_waypoints(poses: Poses, start: Start) -> dict[str, list[Waypoi
     rolled = Rotation.from_euler("x", 90, degrees=True)
     right = _track(
         start["right"],
-        (1.2, cube + [0, 0, 0.08], _pitched("right", 75), 1.0),
+        (1.2, _beside(cube, 0, 0, 0.08), _pitched("right", 75), 1.0),
         (1.7, cube, None, 1.0, "line"),
         (2.1, None, None, 0.0),
         (3.2, meet, None, 0.0),
         (4.4, None, None, 0.0),
         (4.8, None, None, 1.0),
-        (5.6, meet + [0.06, 0, 0.12], None, 1.0, "line"),
+        (5.6, _beside(meet, 0.06, 0, 0.12), None, 1.0, "line"),
     )
     left = _track(
         start["left"],
         (1.4, None, None, 0.0),
-        (3.0, meet + [-0.12, 0, 0], rolled, 1.0),
+        (3.0, _beside(meet, -0.12, 0, 0), rolled, 1.0),
         (3.8, meet, None, 1.0, "line"),
         (4.2, None, None, 0.0),
         (4.8, None, None, 0.0),
-        (5.6, meet + [-0.10, 0, 0], None, 0.0, "line"),
+        (5.6, _beside(meet, -0.10, 0, 0), None, 0.0, "line"),
     )
     return {"left": left, "right": right}
 
@@ -117,12 +121,12 @@ def insertion_waypoints(poses: Poses, start: Start) -> dict[str, list[Waypoint]]
         grasp, aligned = poses[name][:3] + lift, meet + lift
         tracks[arm] = _track(
             start[arm],
-            (1.3, grasp + [0, 0, 0.08], _pitched(arm, 75), 1.0),
+            (1.3, _beside(grasp, 0, 0, 0.08), _pitched(arm, 75), 1.0),
             (1.8, grasp, None, 1.0, "line"),
             (2.2, None, None, 0.0),
             (2.7, None, None, 0.0),
-            (4.0, aligned + [side * 0.12, 0, 0], None, 0.0),
-            (5.2, aligned + [side * 0.048, 0, 0], None, 0.0, "line"),
+            (4.0, _beside(aligned, side * 0.12, 0, 0), None, 0.0),
+            (5.2, _beside(aligned, side * 0.048, 0, 0), None, 0.0, "line"),
         )
     return tracks
 
@@ -140,7 +144,11 @@ SCRIPTS = {
 
 
 def plan(
-    model: mujoco.MjModel, task: str, poses: Poses, rate_hz: float = 50.0, start_rad: np.ndarray = START_ARM_RAD
+    model: mujoco.MjModel,
+    task: str,
+    poses: Poses,
+    rate_hz: float = 50.0,
+    start_rad: np.ndarray = START_ARM_RAD,
 ) -> Trajectory:
     """Plan a demonstration; deterministic for the poses.
 

@@ -53,7 +53,9 @@ class Task:
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, got {seed}")
         rng = np.random.default_rng(seed)
-        return [np.array([rng.uniform(*o.x), rng.uniform(*o.y), o.z, 1.0, 0.0, 0.0, 0.0]) for o in self.objects]
+        return [
+            np.array([rng.uniform(*o.x), rng.uniform(*o.y), o.z, 1.0, 0.0, 0.0, 0.0]) for o in self.objects
+        ]
 
     def reward(self, model: mujoco.MjModel, data: mujoco.MjData) -> int:
         """ACT's staged reward, 0 .. 4: the highest stage that holds now."""

@@ -39,7 +39,9 @@ def load_spec(task: str) -> mujoco.MjSpec:
         raise ValueError(f"unknown task '{task}', expected one of: {', '.join(MODEL_FILES)}")
     package = importlib.util.find_spec("gym_aloha")
     if package is None or package.origin is None:
-        raise RuntimeError("the simulated ALOHA needs the model files of the gym-aloha package: pip install gym-aloha")
+        raise RuntimeError(
+            "the simulated ALOHA needs the model files of the gym-aloha package: pip install gym-aloha"
+        )
     return mujoco.MjSpec.from_file(str(Path(package.origin).parent / "assets" / MODEL_FILES[task]))
 
 
