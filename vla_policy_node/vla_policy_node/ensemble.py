@@ -121,6 +121,11 @@ class Ensembler:
         """Stamp of the newest chunk's observation."""
         return int(self._stamps[-1]) if len(self._stamps) else None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the chunks kept."""
+        return self._values.nbytes
+
     def _end_ns(self, rank: int) -> int:
         return int(self._stamps[rank]) + (self._shape[0] - 1) * self._dt_ns
 

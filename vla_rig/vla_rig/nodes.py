@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 
 class UserError(RuntimeError):
@@ -29,25 +33,46 @@ def describe(text: str, low: float | None = None, high: float | None = None, **m
 
 
 def run_node(make: Callable[[], Node], args: list[str] | None = None) -> int:
-    """Create a node, spin it until SIGINT/SIGTERM, call its `close()` if it has one. Returns the exit code.
+    """Create a node, spin it until SIGINT or SIGTERM, call its `close()` if it has one. Returns the exit code.
 
-    Errors deriving from the project's user-facing exceptions end in one line on stderr, not a traceback.
+    `close()` runs while the node can still publish and answer. A user's mistake (UserError, a parameter
+    of the wrong type or out of range, unusable ROS arguments) ends in one line on stderr, not a traceback.
     """
-    rclpy.init(args=args)
     node = None
     try:
+        _init(args)
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.1)  # Python handles signals only between waits
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except UserError as error:
+    except (UserError, ParameterException) as error:
         print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
         return 2
     finally:
+        _on_signals(signal.SIG_IGN)
         if node is not None:
             getattr(node, "close", lambda: None)()
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _init(args: list[str] | None) -> None:
+    # Our own handlers: rclpy's take the node's context down before it could say goodbye.
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RCLError as error:
+        raise UserError(str(error).splitlines()[0]) from None
+    _on_signals(_interrupt)
+
+
+def _interrupt(_number, _frame) -> None:
+    raise KeyboardInterrupt
+
+
+def _on_signals(handler) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)

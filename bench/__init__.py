@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside a baseline, in one process or one run, as ratios."""
