@@ -28,14 +28,15 @@ class VLAAdapter(nn.Module):
         self.head = HEADS[config.head.type](config)
 
     def features(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> Features:
-        """images uint8 (B, N, H, W, 3), cameras in the config's order; input_ids and attention_mask (B, L)."""
+        """Features of images uint8 (B, N, H, W, 3), cameras in the config's order; ids and mask (B, L)."""
         return self.backbone(self.preprocess(images), input_ids, attention_mask)
 
     def loss(self, batch: Mapping[str, Tensor], noise: Tensor | None = None) -> dict:
         """Loss of one batch: {"loss": scalar with gradient, "metrics": {name: detached scalar}}.
 
-        batch: images uint8 (B, N, H, W, 3) or already resized (B, N, 3, s, s); input_ids (B, L); attention_mask (B, L), 1 = valid
-        (absent when no prompt is padded); state (B, S) and actions (B, H, A), normalised; action_mask (B, H), 1 = valid.
+        batch: images uint8 (B, N, H, W, 3) or already resized (B, N, 3, s, s); input_ids (B, L);
+        attention_mask (B, L), 1 = valid (absent when no prompt is padded); state (B, S) and actions (B, H,
+        A), normalised; action_mask (B, H), 1 = valid.
         """
         images = batch["images"]
         resized = images.shape[-3:] == (3, self.config.vision.image_size, self.config.vision.image_size)

@@ -64,7 +64,7 @@ def save(directory: Path | str, checkpoint: Checkpoint) -> None:
 def load(
     directory: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> Checkpoint:
-    """Read a directory. `dtype` casts the weights; None keeps them as stored. CheckpointError names what is wrong."""
+    """Read a directory; `dtype` casts the weights, None keeps them. CheckpointError names what is wrong."""
     directory = Path(directory)
     _check_files(directory)
     config = _config(directory / CONFIG)

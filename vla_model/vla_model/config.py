@@ -1,7 +1,8 @@
 """What a model is made of: everything needed to build it, as it stands in a checkpoint's config.json.
 
-The published quirks of VLA-Adapter (github.com/OpenHelix-Team/VLA-Adapter, commit 838a36d) are options with names. Their
-defaults are the sound form, for new checkpoints; `ModelConfig.published` sets all of them as released checkpoints need.
+The published quirks of VLA-Adapter (github.com/OpenHelix-Team/VLA-Adapter, commit 838a36d) are options with
+names. Their defaults are the sound form, for new checkpoints; `ModelConfig.published` sets all of them as
+released checkpoints need.
 """
 
 from __future__ import annotations
@@ -105,15 +106,16 @@ class HeadConfig(_Section):
     )
     task_gate: Literal["output", "logits"] = Field(
         "output",
-        description="what tanh(gate) multiplies: 'output': the output of a softmax over the task tokens alone, so that 0 "
-        "closes them off; 'logits' (published): their logits in one joint softmax, where 0 leaves them an equal share",
+        description="what tanh(gate) multiplies: 'output': the output of a softmax over the task tokens alone, so "
+        "that 0 closes them off; 'logits' (published): their logits in one joint softmax, where 0 does not",
     )
     gate_init: float = 0.0
     film: bool = Field(False, description="carry the unused FiLM weights that published files contain")
     stem_noise_std: float = Field(
-        0.02,
+        0.0,
         ge=0,
-        description="noise on the stem's zero input in training; its LayerNorm scales any value > 0 to about 1",
+        description="noise on the stem's zero input in training (published: 0.02, which the stem's LayerNorm makes "
+        "1, while inference sees none; training fits sooner without)",
     )
     step_embedding: bool = Field(
         True,
@@ -137,8 +139,8 @@ class ModelConfig(_Section):
     action_queries: int = Field(64, gt=0)
     shifted_slices: bool = Field(
         False,
-        description="published: slices to the head start one token early: task tokens lose the last patch and gain the first "
-        "prompt token, query tokens lose the last query and gain the last prompt token",
+        description="published: the head's slices start one token early: task tokens lose the last patch and gain "
+        "the first prompt token, query tokens lose the last query and gain the last prompt token",
     )
     fixed_task_tokens: int | None = Field(
         None,
@@ -153,16 +155,21 @@ class ModelConfig(_Section):
     )
 
     @property
+    def patches(self) -> int:
+        """Patches of all cameras."""
+        return self.vision.patches * len(self.camera_names)
+
+    @property
     def task_tokens(self) -> int:
         """Task tokens that a block of the head attends to."""
-        total = self.vision.patches * len(self.camera_names) + self.action_queries
-        patches = total - self.action_queries
-        return patches if self.fixed_task_tokens is None else min(self.fixed_task_tokens, total)
+        if self.fixed_task_tokens is None:
+            return self.patches
+        return min(self.fixed_task_tokens, self.patches + self.action_queries)
 
     @property
     def query_tokens(self) -> int:
         """Query tokens that a block of the head attends to, without the state token."""
-        return self.vision.patches * len(self.camera_names) + self.action_queries - self.task_tokens
+        return self.patches + self.action_queries - self.task_tokens
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -184,7 +191,7 @@ class ModelConfig(_Section):
         dt_s: float,
         **changes,
     ) -> ModelConfig:
-        """VLA-Adapter Pro as released: Qwen2.5-0.5B, DINOv2-L/14 with registers and SigLIP-So400m/14, all quirks on."""
+        """VLA-Adapter Pro as released: Qwen2.5-0.5B, DINOv2-L/14, SigLIP-So400m/14, all quirks on."""
         config = {
             "vision": VisionConfig(
                 # the released preprocessor's DINOv2 constants are ImageNet's, rounded to bfloat16
@@ -200,7 +207,8 @@ class ModelConfig(_Section):
             "shifted_slices": True,
             "fixed_task_tokens": 512,
             "head": HeadConfig(
-                rotary_pairing="mixed", rotary_table="bfloat16", task_gate="logits", film=True, step_embedding=False
+                rotary_pairing="mixed", rotary_table="bfloat16", task_gate="logits", film=True,
+                stem_noise_std=0.02, step_embedding=False,
             ),
             "normalization": "bounds_q99",
         }  # fmt: skip
@@ -228,9 +236,10 @@ class ModelConfig(_Section):
                 resize="bilinear",
             ),
             "llm": LLMConfig(
-                width=128, layers=6, heads=4, kv_heads=2, mlp=384, vocab=512, max_positions=4096
+                width=128, layers=6, heads=2, kv_heads=1, mlp=256, vocab=512, max_positions=4096
             ),
             "projector_hidden": 384,
+            "action_queries": 32,
             "head": HeadConfig(gate_init=0.5),
         }
         sizes = {"state_dim": state_dim, "action_dim": action_dim, "horizon": horizon, "dt_s": dt_s}

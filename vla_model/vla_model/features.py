@@ -9,10 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """Features of one batch. Every field is optional: a backbone fills what it has, a head names what it needs.
+    """Features of one batch. Every field is optional: a backbone fills what it has, a head names what it
+    needs.
 
-    `task_layers` and `query_layers` hold the language model's hidden states at the task and query positions: entry 0 is
-    the embeddings, entry i the output of block i, the last one after the final norm. Masks are 1 = valid.
+    `task_layers` and `query_layers` hold the language model's hidden states at the task and query positions:
+    entry 0 is the embeddings, entry i the output of block i, the last one after the final norm. Masks are 1 =
+    valid.
     """
 
     task_layers: tuple[Tensor, ...] | None = None  # layers + 1 times (B, K_t, D)

@@ -1,7 +1,7 @@
 """Normalisation of states and actions by data-set statistics, and its inverse.
 
-Layout of dataset_statistics.json (the reference's, FT:save_dataset_statistics):
-{dataset: {"action": {mean, std, min, max, q01, q99, mask?}, "proprio": {...}, num_transitions, num_trajectories}}, lists of floats.
+Layout of dataset_statistics.json (the reference's, FT:save_dataset_statistics): {dataset: {"action": {mean,
+std, min, max, q01, q99, mask?}, "proprio": {...}, num_transitions, num_trajectories}}, lists of floats.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Normalizer:
     bounds, bounds_q99:  z = 2 (x - lo) / (hi - lo + 1e-8) - 1
     normal:              z = (x - mean) / (std + 1e-8)
 
-    A dimension whose mask is False passes as it is. A dimension that is constant in the data (hi == lo, std == 0) becomes 0 and
-    comes back as its constant: the reference trains on 0 there, too, although it does not infer on it.
+    A dimension whose mask is False passes as it is. A dimension that is constant in the data (hi == lo, std
+    == 0) becomes 0 and comes back as its constant: the reference trains on 0 there, too, although it does not
+    infer on it.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Normalizer:
     def from_statistics(
         cls, statistics: Mapping[str, Any], scheme: str, dim: int, name: str = "statistics"
     ) -> Normalizer:
-        """`statistics` is one entry such as {"min": [...], "max": [...]}; `name` is for errors. StatisticsError."""
+        """From one entry such as {"min": [...], "max": [...]}; `name` is for errors. StatisticsError."""
         low, high = (_vector(statistics, key, scheme, dim, name) for key in _KEYS[scheme])
         mask = np.asarray(statistics.get("mask", np.ones(dim, bool)), dtype=bool)
         if mask.shape != (dim,):
@@ -55,7 +56,9 @@ class Normalizer:
         return cls(low, (high - low + EPS) / 2, -1.0, mask, high == low)
 
     def normalize(self, x: np.ndarray, clip: bool = True) -> np.ndarray:
-        """(..., dim) in the rig's units -> float32. `clip` keeps bounded schemes in [-1, 1], as the reference does."""
+        """(..., dim) in the rig's units -> float32. `clip` keeps bounded schemes in [-1, 1], as the reference
+        does.
+        """
         x = self._checked(x)
         z = (x - self._low) / self._scale + self._offset
         if clip and self._offset:
@@ -64,7 +67,9 @@ class Normalizer:
         return np.where(self._mask, z, x).astype(np.float32)
 
     def denormalize(self, z: np.ndarray) -> np.ndarray:
-        """(..., dim) -> float32 in the rig's units. Never clipped: what leaves [-1, 1] leaves the data's bounds."""
+        """(..., dim) -> float32 in the rig's units. Never clipped: what leaves [-1, 1] leaves the data's
+        bounds.
+        """
         z = self._checked(z)
         x = (z - self._offset) * self._scale + self._low
         x = np.where(self._constant, self._low, x)

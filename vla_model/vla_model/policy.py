@@ -33,7 +33,7 @@ class Observation:
 
 
 class Policy:
-    """A model ready to act. Its weights stay as they are from here on; to train, take `policy.model` and make a new Policy."""
+    """A model ready to act. Its weights stay as they are; after training, make a new Policy."""
 
     def __init__(self, checkpoint: Checkpoint, identity: str):
         self.checkpoint = checkpoint
@@ -52,7 +52,8 @@ class Policy:
     def from_checkpoint(
         cls, directory: Path | str, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Policy:
-        """Load a checkpoint directory onto a device: by default the GPU in bfloat16 if there is one, else the CPU in float32.
+        """Load a checkpoint directory onto a device: by default the GPU in bfloat16 if there is one, else the
+        CPU in float32.
 
         CheckpointError or StatisticsError, naming what is missing or does not fit.
         """
@@ -74,7 +75,7 @@ class Policy:
 
     @torch.inference_mode()
     def predict(self, observation: Observation) -> np.ndarray:
-        """A chunk (H, A) float32 in the rig's units, for times stamp + k dt_s. ObservationError names what does not fit."""
+        """A chunk (H, A) float32 in the rig's units, for times stamp + k dt_s. Raises ObservationError."""
         images = self._images(observation)
         ids = self._prompt_ids(observation.instruction)
         state = torch.from_numpy(self._state(observation)).to(self.model.device).unsqueeze(0)
@@ -133,7 +134,7 @@ def build_policy(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Policy:
-    """A fresh model with random weights, the same for the same seed; without a tokenizer one is built for the prompt."""
+    """A fresh model, its random weights given by `seed`; without a tokenizer one is built for the prompt."""
     tokenizer = tokenizer or build_tokenizer(vocab=config.llm.vocab)
     checkpoints.check_vocabulary(config, tokenizer)
     with torch.random.fork_rng(devices=[]):

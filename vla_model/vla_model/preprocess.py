@@ -21,14 +21,15 @@ class Preprocessor(nn.Module):
             self.register_buffer(f"{name}_shift", shift, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB images (..., H, W, 3) of one size -> (DINOv2 pixels, SigLIP pixels), each (..., 3, s, s)."""
+        """uint8 RGB (..., H, W, 3), one size -> (DINOv2 pixels, SigLIP pixels), each (..., 3, s, s)."""
         resized = self.resize(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
         return self.normalize(resized)
 
     def resize(self, images: Tensor) -> Tensor:
         """uint8 (n, H, W, 3) -> uint8 (n, 3, s, s): centred crop, then an antialiased stretch to the square.
 
-        Rounded to whole levels, as the reference does before it normalises, so that resized images may be kept as uint8.
+        Rounded to whole levels, as the reference does before it normalises, so that resized images may be
+        kept as uint8.
         """
         pixels = self._crop(images.permute(0, 3, 1, 2))
         if pixels.shape[-2:] == (self.size, self.size):

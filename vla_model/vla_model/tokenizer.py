@@ -1,4 +1,4 @@
-"""The prompt and its tokenizer. Tokenizer files travel with the checkpoint; released ones (Qwen's) load by the same code."""
+"""The prompt and its tokenizer, which travels with the checkpoint; Qwen's own loads by the same code."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PROMPT = (
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\nWhat action should the robot take to {instruction}?<|im_end|>\n<|im_start|>assistant\n"
 )
-# how Qwen2 splits text before merging bytes: words with their leading space, single digits, punctuation, line ends
+# how Qwen2 splits text before merging bytes: words with a leading space, single digits, punctuation, line ends
 _SPLIT = Regex(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 def prompt(instruction: str) -> str:
-    """The prompt the released models were trained with (reference, openvla_utils.get_vla_action with use_minivlm)."""
+    """The released models' prompt (reference, openvla_utils.get_vla_action with use_minivlm)."""
     return PROMPT.format(instruction=instruction.strip().lower())
 
 
@@ -35,7 +35,8 @@ def encode_prompt(tokenizer: Tokenizer, instruction: str) -> list[int]:
 def build_tokenizer(instructions: Iterable[str] = (), vocab: int = 512) -> Tokenizer:
     """A byte-level BPE tokenizer of at most `vocab` tokens, for models that start from random weights.
 
-    It merges what occurs in the prompt and in `instructions`; anything else is spelled in bytes, so every text has an encoding.
+    It merges what occurs in the prompt and in `instructions`; anything else is spelled in bytes, so every
+    text has an encoding.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -66,7 +67,7 @@ def _without_specials(texts: Iterable[str]) -> Iterable[str]:
 
 
 def encode_batch(tokenizer: Tokenizer, instructions: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-    """Prompts of a batch: ids (B, L), padded on the right, and their mask (B, L), 1 = valid; None when nothing is padded."""
+    """Prompt ids (B, L), padded on the right, and their mask (B, L), 1 = valid; None if none is padded."""
     prompts = [encode_prompt(tokenizer, instruction) for instruction in instructions]
     longest = max(map(len, prompts))
     pad = tokenizer.token_to_id(SPECIAL_TOKENS[0])

@@ -1,4 +1,5 @@
-"""The Prismatic backbone of VLA-Adapter: DINOv2 + SigLIP patches, a fused projector, Qwen2 with learned action queries.
+"""The Prismatic backbone of VLA-Adapter: DINOv2 + SigLIP patches, a fused projector, Qwen2 with learned
+action queries.
 
 The sequence, for L prompt ids and P = patches x cameras (VLA-Adapter, modeling_prismatic.py):
 
@@ -7,8 +8,9 @@ The sequence, for L prompt ids and P = patches x cameras (VLA-Adapter, modeling_
     P+1 .. P+L-1     the rest of the prompt
     P+L ..           action queries
 
-Attention is causal, so patches see neither the text nor later cameras, and whatever comes after the queries is inert. The
-reference's stop token after the queries, and with `shifted_slices` the last query, are read by nothing and not computed.
+Attention is causal, so patches see neither the text nor later cameras, and whatever comes after the queries
+is inert. The reference's stop token after the queries, and with `shifted_slices` the last query, are read by
+nothing and not computed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from transformers import (
 
 from vla_model.config import LLMConfig, ModelConfig, VisionConfig
 from vla_model.features import Features
+
+Layers = tuple[Tensor, ...]
 
 
 class Projector(nn.Module):
@@ -60,12 +64,13 @@ class PrismaticBackbone(nn.Module):
     ) -> Features:
         """Features of B samples with N cameras.
 
-        pixels: each tower's normalised images, (B, N, 3, s, s); input_ids (B, L), prompts padded on the right;
-        attention_mask (B, L), 1 = valid, or None when no prompt is padded.
+        pixels: each tower's normalised images, (B, N, 3, s, s); input_ids (B, L), prompts padded on the
+        right; attention_mask (B, L), 1 = valid, or None when no prompt is padded.
         """
         patches = self.patch_tokens(pixels)
         sequence, start = self._sequence(patches, input_ids, attention_mask)
-        # a ready mask of None: plain causal attention, without a look at the data (padding comes last and is inert)
+        # a ready mask of None: plain causal attention, without a look at the data (padding comes last and is
+        # inert)
         states = self.llm(
             inputs_embeds=sequence,
             attention_mask={"full_attention": None},
@@ -85,7 +90,7 @@ class PrismaticBackbone(nn.Module):
         return tokens.reshape(B, N * tokens.shape[1], -1)
 
     def _sequence(self, patches: Tensor, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | int]:
-        """Input embeddings and the position of each sample's first action query (one number when all are alike)."""
+        """Input embeddings and where each sample's action queries start (one number when all are alike)."""
         P, L = patches.shape[1], ids.shape[1]
         read = self.config.action_queries - self.config.shifted_slices
         text = self.llm.embed_tokens(ids)
@@ -99,15 +104,16 @@ class PrismaticBackbone(nn.Module):
         rest = rest.gather(1, order.unsqueeze(-1).expand_as(rest))
         return torch.cat([text[:, :1], patches, rest], dim=1), P + mask.sum(1)
 
-    def _slices(self, states: tuple[Tensor, ...], P: int, start: Tensor | int):
+    def _slices(self, states: tuple[Tensor, ...], P: int, start: Tensor | int) -> tuple[Layers, Layers]:
         """Task and query tokens of every layer, as the head reads them."""
-        shift = int(self.config.shifted_slices)
-        task = tuple(h[:, 1 - shift : 1 - shift + P] for h in states)
+        shift, Q = int(self.config.shifted_slices), self.config.action_queries
         if isinstance(start, int):
-            query = tuple(h[:, start - shift : start - shift + self.config.action_queries] for h in states)
+            sizes = [1 - shift, P, start - P - 1, Q]  # split, not four slices: its gradient is one pass
+            _, task, _, query = zip(*(h.split(sizes, dim=1) for h in states), strict=True)
         else:
-            steps = torch.arange(self.config.action_queries, device=start.device) - shift
+            steps = torch.arange(Q, device=start.device) - shift
             index = (start[:, None] + steps).unsqueeze(-1).expand(-1, -1, states[0].shape[-1])
+            task = tuple(h[:, 1 - shift : 1 - shift + P] for h in states)
             query = tuple(h.gather(1, index) for h in states)
         split = self.config.fixed_task_tokens
         if split is None or split == P:
@@ -117,7 +123,7 @@ class PrismaticBackbone(nn.Module):
 
 
 def _init_std(width: int) -> float:
-    """Spread of random weights: 0.02, the published value at width 1024, with the same gain at other widths."""
+    """Spread of random weights: 0.02, published, at width 1024, and the same gain at other widths."""
     return 0.02 * (1024 / width) ** 0.5
 
 
@@ -144,7 +150,7 @@ def _dinov2(vision: VisionConfig) -> Dinov2WithRegistersModel:
 
 
 def _siglip(vision: VisionConfig) -> SiglipVisionModel:
-    """All blocks but the last; no final norm, no pooling. GELU is the erf form, as the released tower ran it."""
+    """All blocks but the last; no final norm, no pooling; erf GELU, as the released tower ran it."""
     tower = vision.siglip
     model = SiglipVisionModel(
         SiglipVisionConfig(

@@ -1,14 +1,16 @@
-"""Bridge Attention: one block of the VLA-Adapter Pro head (arXiv 2509.09372; MLPResNetBlock_Pro of the reference).
+"""Bridge Attention: one block of the VLA-Adapter Pro head (arXiv 2509.09372; reference: MLPResNetBlock_Pro).
 
-A block takes chunk rows x (B, T, D), task tokens h_t (B, K_t, D) and a = [query tokens; state token] (B, K_a, D):
+A block takes chunk rows x (B, T, D), task tokens h_t (B, K_t, D) and a = [query tokens; state token] (B, K_a, D).
+q, k_s, v_s come from x, k_a, v_a from a, k_t, v_t from h_t; q and every k are turned by their rotary position,
+which starts at 0 in each source. With d the width of a head and g the block's gate:
 
-    q, k_s, v_s from x;   k_a, v_a from a;   k_t, v_t from h_t;   q and all k turned by rotary positions, each source from 0
     published ("logits"):  o = softmax([q k_s', q k_a', tanh(g) q k_t'] / sqrt(d)) [v_s; v_a; v_t]
     sound ("output"):      o = softmax([q k_s', q k_a'] / sqrt(d)) [v_s; v_a] + tanh(g) softmax(q k_t' / sqrt(d)) v_t
     x <- ReLU(W_f LN(W_o o + b_o + x) + b_f)
 
-With g = 0 the published form still gives every task token the logit 0 and with it a share of the softmax. In the sound form the
-two softmaxes are apart, as in zero-initialised attention (LLaMA-Adapter, arXiv 2303.16199, eq. 6), and 0 closes the branch.
+With g = 0 the published form still gives every task token the logit 0 and with it a share of the softmax. In
+the sound form the two softmaxes are apart, as in zero-initialised attention (LLaMA-Adapter, arXiv 2303.16199,
+eq. 6), and 0 closes the branch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The contract between a model and its action heads.
 
-Actions and states are normalised here; units live in `normalize`. Masks are 1 = valid. Everything random that a head draws can
-be handed in, so that tests are exact.
+Actions and states are normalised here; units live in `normalize`. Masks are 1 = valid. Everything random that
+a head draws can be handed in, so that tests are exact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vla_model.features import Features
 
 @dataclass(frozen=True)
 class HeadLoss:
-    """`loss` is a scalar, `per_element` (B, H, A) is unmasked and detached, `metrics` are detached scalars."""
+    """`loss` is a scalar; `per_element` (B, H, A), unmasked, and the scalar `metrics` are detached."""
 
     loss: Tensor
     per_element: Tensor
@@ -40,7 +40,7 @@ class ActionHead(nn.Module, ABC):
         dim_mask: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> HeadLoss:
-        """Training loss. actions (B, H, A), state (B, S), step_mask (B, H), dim_mask (A,); noise as the head defines it."""
+        """Training loss of actions (B, H, A), state (B, S), step_mask (B, H), dim_mask (A,)."""
 
     @abstractmethod
     def sample(self, features: Features, state: Tensor, noise: Tensor | None = None) -> Tensor:

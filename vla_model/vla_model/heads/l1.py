@@ -1,6 +1,6 @@
 """The L1 regression head of VLA-Adapter Pro (L1RegressionActionHead of the reference with use_pro_version).
 
-x   = ReLU(W_1 LN(z) + b_1), z (H, A D): zeros at inference, N(0, std^2) in training   (+ a vector per step, sound form)
+x   = ReLU(W_1 LN(z) + b_1), z (H, A D): zeros, or noise in training  (+ a vector per step, sound form)
 x  <- block_i(x, task tokens of layer i + 1, query tokens of layer i + 1, state token),  i = 0 .. layers - 1
 out = W_2 LN(x) + b_2
 """
@@ -61,7 +61,7 @@ class L1Head(ActionHead):
         dim_mask: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> HeadLoss:
-        """Mean absolute error over the valid elements. noise (H, A D), drawn afresh when None, is shared by the batch."""
+        """Mean absolute error of valid elements; noise (H, A D), drawn when None, is shared by the batch."""
         if noise is None and self.noise_std > 0:
             noise = self.noise_std * torch.randn(
                 self.horizon, self.fc1.in_features, device=actions.device, dtype=self.fc1.weight.dtype
@@ -77,7 +77,7 @@ class L1Head(ActionHead):
         return self._predict(features, state, rows)
 
     def prepare(self) -> None:
-        """Keep the stem's constant rows: with zero input they depend on weights alone. Going back to training drops them."""
+        """Keep the stem's rows, which depend on weights alone; `train` and `eval` drop them."""
         with torch.no_grad():
             self._stem = self._rows(None)
 

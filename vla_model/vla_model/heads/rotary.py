@@ -1,6 +1,7 @@
 """Rotary positions of the Pro head, in the sound and in the published form.
 
-theta_m = 10000^(-2m/d), m = 0 .. d/2 - 1; column j of the table uses theta_(j mod d/2) (arXiv 2104.09864, eq. 15).
+theta_m = 10000^(-2m/d), m = 0 .. d/2 - 1; column j of the table uses theta_(j mod d/2) (arXiv 2104.09864, eq.
+15).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ BASE = 10000.0
 def rotary_table(
     positions: int, dim: int, precision: Literal["float32", "bfloat16"]
 ) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (positions, dim) float32.
+    """Cosines and sines, each (positions, dim) float32.
 
-    "bfloat16" gives the values of a head that was cast to bfloat16 as a whole, which also rounds positions and frequencies:
-    bf16(cos(bf16(bf16(n) * bf16(theta)))). Above position 256 such a table knows only even positions.
+    "bfloat16" gives the values of a head that was cast to bfloat16 as a whole, which also rounds positions
+    and frequencies: bf16(cos(bf16(bf16(n) * bf16(theta)))). Above position 256 such a table knows only even
+    positions.
     """
     dtype = getattr(torch, precision)
     theta = (1.0 / BASE ** (torch.arange(0, dim, 2, dtype=torch.float32, device="cpu") / dim)).to(dtype)
@@ -30,7 +32,7 @@ def rotary_table(
 
 
 class Rotary(nn.Module):
-    """Turns (..., n, d) by positions 0 .. n - 1, n up to `positions`. No parameters, nothing in the state dict."""
+    """Turns (..., n, d) by positions 0 .. n - 1, n <= `positions`. Nothing in the state dict."""
 
     def __init__(
         self,
