@@ -16,7 +16,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "record = vla_recorder.node:main",
+            "record = vla_recorder.record:main",
             "episode = vla_recorder.tools.cli:main",
         ],
     },

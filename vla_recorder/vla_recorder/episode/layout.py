@@ -20,9 +20,11 @@
     /vla/streams/repeated         (T, N) bool: the row before used the same message
 
 Missing data is never zeros: floats of a stale stream are NaN, an image is the last frame and not fresh.
+Row t holds the observation at its grid time and the first action requested in [t, t + dt): the answer to it.
 
-The attribute `sim` is more than a label: when it is false, the loaders of ACT, ACT++ and DexVLA pair the observation of
-row t with actions from row t-1 on (utils.py, EpisodicDataset). Write the honest value: true only for a simulated rig.
+The attribute `sim` is more than a label: when it is false, the loaders of ACT, ACT++ and DexVLA pair the
+observation of row t with actions from row t-1 on (utils.py, EpisodicDataset), one row early for our rows.
+Write the honest value: true only for a simulated rig.
 """
 
 from __future__ import annotations
@@ -124,6 +126,11 @@ class Row:
 
 def image_path(camera: str) -> str:
     return f"{IMAGES}/{camera}"
+
+
+def command_source_code(source: str) -> int:
+    """The number that /vla/command_source stores for RigCommand.source."""
+    return COMMAND_SOURCES.get(source, COMMAND_SOURCES["other"])
 
 
 def float_paths(header: EpisodeHeader) -> dict[str, int]:

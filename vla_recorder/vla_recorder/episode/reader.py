@@ -17,10 +17,10 @@ from vla_recorder.episode.layout import EpisodeError
 class EpisodeReader:
     """One open episode; data is read when asked for. Use it as a context manager.
 
-    `len(episode)` is the number of rows T. `qpos`, `qvel`, `effort` (T, S), `action`, `command` (T, A) float32 and
-    `images(cam)` (T, H, W, 3) uint8 are HDF5 datasets: index them (`episode.action[10:20]`), which copies just that,
-    and slice them with `[:len(episode)]` when the file is a .partial. Things a plain ACT file lacks (`stamps_ns`,
-    `rig_text`, ...) are None there.
+    `len(episode)` is the number of rows T. `qpos`, `qvel`, `effort` (T, S), `action`, `command` (T, A)
+    float32 and `images(cam)` (T, H, W, 3) uint8 are HDF5 datasets: index them (`episode.action[10:20]`),
+    which copies just that, and slice them with `[:len(episode)]` when the file is a .partial. Things a plain
+    ACT file lacks (`stamps_ns`, `rig_text`, ...) are None there.
 
     Raises EpisodeError when the file is missing, is no HDF5 file, or has no `/action`.
     """

@@ -63,7 +63,7 @@ def _floats(episode: EpisodeReader) -> list[str]:
 
 
 def _finite(dataset: h5py.Dataset, may_be_unmeasured: bool = False) -> list[str]:
-    """A column of qvel or effort that is NaN throughout is one the driver does not measure: no problem."""
+    """A column that may be unmeasured (qvel, effort, command) and is NaN throughout is no problem."""
     bad = ~np.isfinite(dataset[:])
     if may_be_unmeasured:
         bad = bad[:, ~np.isnan(dataset[:]).all(axis=0)]
@@ -127,7 +127,7 @@ def _ours(episode: EpisodeReader) -> list[str]:
         else:
             found += _length(episode, dataset)
     if layout.COMMAND in episode.file:
-        found += _finite(episode.command)
+        found += _finite(episode.command, may_be_unmeasured=True)
     for path, names in ((layout.ACTION, "action_names"), (layout.QPOS, "state_names")):
         known = len(episode.attributes.get(names, []))
         if path in episode.file and episode.file[path].ndim == 2 and known != episode.file[path].shape[1]:

@@ -1,4 +1,4 @@
-"""Writes one episode while it happens: bounded memory, readable after a crash, complete files appear at once."""
+"""Writes one episode while it happens: memory is bounded, a crash leaves a readable file."""
 
 from __future__ import annotations
 
@@ -55,9 +55,8 @@ class EpisodeWriter:
             image = row.images.get(camera)
             if image is None or image.shape != dataset.shape[1:] or image.dtype != np.uint8:
                 found = "nothing" if image is None else f"{image.shape} {image.dtype}"
-                raise EpisodeError(
-                    f"{self.path}: row {self.rows}: image of '{camera}' must be {dataset.shape[1:]} uint8, got {found}"
-                )
+                expected = f"image of '{camera}' must be {dataset.shape[1:]} uint8"
+                raise EpisodeError(f"{self.path}: row {self.rows}: {expected}, got {found}")
         try:
             for camera, dataset in self._images.items():
                 dataset.resize(self.rows + 1, axis=0)
@@ -76,31 +75,42 @@ class EpisodeWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything appended so far to the operating system."""
-        self._write_pending()
-        self._file.flush()
+        """Hand everything appended so far to the operating system. Raises EpisodeError when it refuses."""
+        try:
+            self._write_pending()
+            self._file.flush()
+        except (OSError, RuntimeError) as error:  # h5py raises either
+            raise EpisodeError(f"{self.path}: cannot write: {error}") from error
         self._flushed_at_s = time.monotonic()
 
-    def close(self, end_reason: str, label: str = "none") -> Path:
-        """Finish the file and give it its final name; returns it. Raises EpisodeError when the disk refuses."""
-        return self._finish(end_reason, label, self.final_path)
+    def close(self, end_reason: str, label: str = "none", checkpoint: str | None = None) -> Path:
+        """Finish the file and give it its final name; returns it. Raises EpisodeError when the disk refuses.
+
+        `checkpoint` replaces the header's, for policies that began to command later.
+        """
+        return self._finish(end_reason, label, self.final_path, checkpoint)
 
     def discard(self, end_reason: str = "discarded") -> Path:
         """Finish the file but move it to `trash/`, under a name that never clashes; returns it."""
         trash = self.folder / layout.TRASH
-        trash.mkdir(exist_ok=True)
         time_text = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        try:
+            trash.mkdir(exist_ok=True)
+        except OSError as error:
+            raise EpisodeError(f"{self.path}: cannot be discarded: {error}") from error
         return self._finish(
             end_reason, "none", trash / f"episode_{self.index}_{time_text}_{os.getpid()}.hdf5"
         )
 
-    def _finish(self, end_reason: str, label: str, target: Path) -> Path:
+    def _finish(self, end_reason: str, label: str, target: Path, checkpoint: str | None = None) -> Path:
         if label not in layout.LABELS:
             raise ValueError(f"label must be one of {layout.LABELS}, got {label!r}")
         try:
             self._write_pending()
             vla = self._file[layout.VLA]
             vla.attrs.update(end_reason=end_reason, label=label, ended=_now())
+            if checkpoint is not None:
+                vla.attrs["checkpoint"] = checkpoint
             self._file.close()
             if target.exists():
                 raise FileExistsError(errno.EEXIST, "somebody else wrote this file", str(target))

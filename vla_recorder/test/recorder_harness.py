@@ -1,0 +1,110 @@
+"""Real processes around a recorder: publishers, the recorder itself, and an operator who calls its services."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import rclpy
+from domain_coordinator import domain_id
+from rclpy.executors import SingleThreadedExecutor
+
+from vla_msgs.msg import EpisodeStatus
+from vla_msgs.srv import StartEpisode, StopEpisode
+from vla_recorder.node import LATCHED
+
+HERE = Path(__file__).parent
+RIG = HERE.parents[1] / "config" / "aloha_sim.yaml"
+DEADLINE_S = 40.0
+
+
+class Scene:
+    """Starts processes in one domain and ends them; `until` waits for a condition on the recorder's status."""
+
+    def __init__(self, domain: int, folder: Path):
+        self.folder = folder
+        self._environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
+        self._processes = []
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("operator", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._start = self.node.create_client(StartEpisode, "recorder/start")
+        self._stop = self.node.create_client(StopEpisode, "recorder/stop")
+        self.node.create_subscription(EpisodeStatus, "recorder/status", self._on_status, LATCHED)
+        self.status = EpisodeStatus()
+
+    def _on_status(self, message):
+        self.status = message
+
+    def process(self, *args, **more):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, args)], env=self._environment, cwd=self.folder, text=True, **more
+        )
+        self._processes.append(process)
+        return process
+
+    def publisher(self):
+        return self.process(HERE / "recorder_rig_publisher.py", RIG, stdin=subprocess.PIPE)
+
+    def tell(self, publisher, **modes):
+        publisher.stdin.write(json.dumps(modes) + "\n")
+        publisher.stdin.flush()
+
+    def recorder(self, *options, **more):
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | more
+        patient = ["--ros-args", "-p", "settle_s:=0.5"]  # a loaded machine delays messages
+        own = ["--rig", RIG, "--folder", self.folder, *options, *patient]
+        process = self.process("-m", "vla_recorder.record", *own, **more)
+        self.spin(self._start.service_is_ready)
+        return process
+
+    def spin(self, condition):
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline_s, f"not in time; last status: {self.status}"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def call(self, client, request):
+        future = client.call_async(request)
+        self.spin(future.done)
+        return future.result()
+
+    def start(self, instruction="hand over the cube"):
+        return self.call(self._start, StartEpisode.Request(instruction=instruction))
+
+    def stop(self, save=True, label=1, end_reason=""):
+        return self.call(self._stop, StopEpisode.Request(save=save, label=label, end_reason=end_reason))
+
+    def until_rows(self, rows):
+        self.spin(lambda: self.status.rows >= rows)
+
+    def stream(self, name):
+        return next(stream for stream in self.status.streams if stream.name == name)
+
+    def close(self):
+        for process in self._processes:
+            if process.poll() is None and process.stdin is None:
+                process.send_signal(signal.SIGINT)
+        for process in self._processes:
+            try:
+                process.communicate(timeout=DEADLINE_S)  # closes stdin: a publisher ends
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+
+@contextlib.contextmanager
+def scene(folder: Path):
+    with domain_id() as domain:
+        stage = Scene(domain, folder)
+        try:
+            yield stage
+        finally:
+            stage.close()

@@ -1,0 +1,127 @@
+"""A process that publishes the topics of the aloha_sim rig with numbers that say where they belong.
+
+Everything published at grid time k * 20 ms carries k: joint states are stamped 2 ms before, commands 3 ms after it.
+One JSON object a line on stdin changes what one stream does, e.g. {"cam_low": "dead"}.
+"""
+
+import array
+import json
+import sys
+import threading
+import time
+
+import numpy as np
+import rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image, JointState
+
+from vla_msgs.msg import RigCommand
+from vla_recorder.commands import COMMAND_QOS
+from vla_rig.rig_file import load_rig
+
+PERIOD_NS = 20_000_000
+JOINTS_BEFORE_NS, COMMAND_AFTER_NS = 2_000_000, 3_000_000
+CODES = 1000
+
+
+def joint_value(source_index: int, joint_index: int, k: int) -> float:
+    return source_index * 10 + joint_index + (k % CODES) / (2 * CODES)
+
+
+def action_value(column: int, k: int) -> float:
+    return -column - (k % CODES) / (2 * CODES)
+
+
+def colour(camera_index: int, k: int) -> tuple[int, int, int]:
+    """RGB of the frame of grid time k; red and blue never agree."""
+    return k % 100, 100 + camera_index, 255 - k % 100
+
+
+def camera_k(k: int) -> int:
+    """Cameras publish at every second grid time."""
+    return k - k % 2
+
+
+class Publisher:
+    def __init__(self, node, rig):
+        self.modes = {}
+        self._rig = rig
+        qos = qos_profile_sensor_data
+        self._cameras = {n: node.create_publisher(Image, c.topic, qos) for n, c in rig.cameras.items()}
+        self._sources = {
+            n: node.create_publisher(JointState, s.topic, qos) for n, s in rig.joint_sources.items()
+        }
+        self._command = node.create_publisher(RigCommand, "command", COMMAND_QOS)
+
+    def tick(self, k):
+        for i, name in enumerate(self._sources):
+            if self.modes.get(name) != "dead":
+                self._sources[name].publish(self._joints(i, name, k))
+        if k == camera_k(k):
+            for i, name in enumerate(self._cameras):
+                if self.modes.get(name) != "dead":
+                    self._cameras[name].publish(self._image(i, name, k))
+        if self.modes.get("command") != "dead":
+            self._command.publish(self._action(k))
+
+    def _joints(self, source_index, name, k):
+        joints = self._rig.joint_sources[name].joints
+        values = [joint_value(source_index, j, k) for j in range(len(joints))]
+        order = [(k + j) % len(joints) for j in range(len(joints))]  # never the same order twice in a row
+        message = JointState(
+            name=[joints[j] for j in order],
+            position=[values[j] for j in order],
+            velocity=[values[j] + 0.5 for j in order],
+            effort=[values[j] + 1000 for j in order],
+        )
+        if self.modes.get(name) == "nan":
+            message.position = [float("nan")] * len(joints)
+        _stamp(message, k * PERIOD_NS - JOINTS_BEFORE_NS)
+        return message
+
+    def _image(self, camera_index, name, k):
+        mode = self.modes.get(name, "rgb8")
+        height, width = (240, 320) if mode == "small" else (480, 640)
+        pixel = colour(camera_index, k)
+        encoding = mode if mode in ("bgr8", "bayer_rggb8") else "rgb8"
+        row = bytes(pixel[::-1] if mode == "bgr8" else pixel) * width
+        message = Image(height=height, width=width, encoding=encoding, step=width * 3)
+        message.data = array.array("B", row * height)
+        _stamp(message, k * PERIOD_NS)
+        return message
+
+    def _action(self, k):
+        names = self._rig.action_names
+        requested = np.array([action_value(i, k) for i in range(len(names))], np.float32)
+        message = RigCommand(
+            source="teleop", names=names, requested=requested, sent=requested + np.float32(0.25)
+        )
+        message.interventions = ["velocity: left_waist"] if k % 10 == 0 else []
+        _stamp(message, k * PERIOD_NS + COMMAND_AFTER_NS)
+        return message
+
+
+def _stamp(message, t_ns):
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(t_ns, 1_000_000_000)
+
+
+def main():
+    rclpy.init()
+    node = rclpy.create_node("rig_publisher")
+    publisher = Publisher(node, load_rig(sys.argv[1]))
+    closed = threading.Event()
+
+    def listen():
+        for line in sys.stdin:
+            publisher.modes.update(json.loads(line))
+        closed.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    k = time.time_ns() // PERIOD_NS + 1
+    while not closed.wait(max(0.0, (k * PERIOD_NS - time.time_ns()) * 1e-9)):
+        publisher.tick(k)
+        k += 1  # never skipped: a loaded machine publishes late, not less
+
+
+if __name__ == "__main__":
+    main()

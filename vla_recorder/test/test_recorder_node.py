@@ -1,0 +1,242 @@
+"""The recorder over real DDS: publishers in another process, episodes checked number by number."""
+
+import signal
+
+import h5py
+import numpy as np
+import pytest
+from recorder_harness import RIG, scene
+from recorder_rig_publisher import (
+    COMMAND_AFTER_NS,
+    JOINTS_BEFORE_NS,
+    PERIOD_NS,
+    action_value,
+    camera_k,
+    colour,
+    joint_value,
+)
+
+from vla_msgs.msg import EpisodeStatus
+from vla_recorder.episode.reader import EpisodeReader
+from vla_recorder.episode.validate import problems
+from vla_rig.rig_file import load_rig, rig_from_yaml
+
+CAMERAS = ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"]
+
+
+@pytest.fixture
+def stage(tmp_path):
+    with scene(tmp_path) as stage:
+        yield stage
+
+
+def expected_state(rig, k_of_source):
+    """qpos, qvel, effort from what the publisher put into each joint at grid time k_of_source[source]."""
+    sources = list(rig.joint_sources)
+    qpos, qvel, effort = [], [], []
+    for channel in rig.state:
+        joints = rig.joint_sources[channel.source].joints
+        source_index, k = sources.index(channel.source), k_of_source[channel.source]
+        offset, gain = rig.scale(channel.range)
+        raw = joint_value(source_index, joints.index(channel.joint), k)
+        qpos.append((raw - offset) * gain)
+        qvel.append((raw + 0.5) * gain)
+        effort.append(
+            joint_value(source_index, joints.index(channel.effort_joint or channel.joint), k) + 1000
+        )
+    return np.array([qpos, qvel, effort])
+
+
+def check_rows(path, all_alive=True):
+    """Every number and frame of every healthy row is what its stamps say; returns how many rows are healthy.
+
+    With every stream alive those stamps follow from the row's grid time.
+    """
+    rig = load_rig(RIG)
+    with EpisodeReader(path) as episode:
+        assert (np.diff(episode.stamps_ns) == PERIOD_NS).all() and (episode.stamps_ns % PERIOD_NS == 0).all()
+        healthy = np.flatnonzero(episode.fresh.all(axis=1))
+        for t in healthy:
+            k = int(episode.stamps_ns[t] // PERIOD_NS)
+            stamps = dict(zip(episode.stream_names, map(int, episode.stream_stamps_ns[t]), strict=True))
+            if all_alive:
+                due = dict.fromkeys(CAMERAS, camera_k(k) * PERIOD_NS)
+                due |= dict.fromkeys(("follower_left", "follower_right"), k * PERIOD_NS - JOINTS_BEFORE_NS)
+                assert stamps == due | {"command": k * PERIOD_NS + COMMAND_AFTER_NS}
+            k_of_source = {name: (at_ns + JOINTS_BEFORE_NS) // PERIOD_NS for name, at_ns in stamps.items()}
+            state = np.array([episode.qpos[t], episode.qvel[t], episode.effort[t]])
+            np.testing.assert_allclose(state, expected_state(rig, k_of_source), rtol=1e-5, atol=1e-4)
+            k_command = stamps["command"] // PERIOD_NS
+            action = np.array([action_value(i, k_command) for i in range(14)])
+            np.testing.assert_allclose(episode.action[t], action, atol=1e-6)
+            np.testing.assert_allclose(episode.command[t], action + 0.25, atol=1e-6)
+            assert episode.interventions[t] == ("velocity: left_waist" if k_command % 10 == 0 else "")
+            assert episode.command_sources[t] == "teleop"
+            for i, camera in enumerate(CAMERAS):
+                frame = episode.images(camera)[t]
+                assert tuple(frame[0, 0]) == tuple(frame[-1, -1]) == colour(i, stamps[camera] // PERIOD_NS)
+        return len(healthy)
+
+
+def test_rows_carry_what_was_published_at_their_time(stage):
+    publisher = stage.publisher()
+    stage.tell(publisher, cam_left_wrist="bgr8")
+    recorder = stage.recorder()
+    started = stage.start("hand over the cube, größer")
+    assert started.success and started.path.endswith("episode_0.hdf5")
+    stage.until_rows(60)
+    assert stage.start().message.startswith("already recording")
+    stopped = stage.stop(label=1, end_reason="task finished")
+    assert stopped.success and stopped.path == started.path and stopped.rows >= 60
+    assert problems(stopped.path) == []
+    assert check_rows(stopped.path) > 30
+    with h5py.File(stopped.path) as file:
+        assert (
+            isinstance(file.attrs["sim"], np.bool_) and not file.attrs["sim"] and "compress" not in file.attrs
+        )
+        T = stopped.rows
+        for name in ("action", "observations/qpos", "observations/qvel", "observations/effort"):
+            assert file[name].shape == (T, 14) and file[name].dtype == np.dtype("<f4")
+        assert sorted(file["observations/images"]) == sorted(CAMERAS)
+        for camera in CAMERAS:
+            frames = file[f"observations/images/{camera}"]
+            assert (
+                frames.shape == (T, 480, 640, 3)
+                and frames.chunks == (1, 480, 640, 3)
+                and frames.dtype == np.uint8
+            )
+        assert file["language_raw"][0].decode() == "hand over the cube, größer"
+        assert file["substep_reasonings"].shape == (T,)
+    with EpisodeReader(stopped.path) as episode:
+        assert (episode.label, episode.end_reason) == ("success", "task finished")
+        assert rig_from_yaml(episode.rig_text) == load_rig(RIG)
+        assert episode.state_names == load_rig(RIG).state_names
+        assert episode.attributes["software"].startswith("vla_recorder 0.")
+        cam = episode.stream_names.index("cam_high")
+        assert 0.3 < episode.repeated[1:, cam].mean() < 0.7  # 25 Hz frames on 50 Hz rows
+    assert stage.start().episode_index == 1
+    stage.until_rows(5)
+    discarded = stage.stop(save=False)
+    assert discarded.success and "/trash/" in discarded.path
+    assert not list(stage.folder.glob("episode_1*"))
+    recorder.send_signal(signal.SIGINT)
+    output = recorder.communicate(timeout=30)[0]
+    assert recorder.returncode == 0 and "Traceback" not in output, output
+    assert "gate interventions: velocity" in output and "cam_right_wrist" in output
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_recording_is_saved(stage, how):
+    stage.publisher()
+    recorder = stage.recorder()
+    stage.start()
+    stage.until_rows(20)
+    recorder.send_signal(how)
+    output = recorder.communicate(timeout=30)[0]
+    assert recorder.returncode == 0 and "Traceback" not in output, output
+    path = stage.folder / "episode_0.hdf5"
+    assert problems(path) == []
+    with EpisodeReader(path) as episode:
+        assert len(episode) >= 20 and episode.end_reason == "interrupted"
+
+
+def test_streams_that_fail_are_marked_and_named(stage):
+    """One after the other: a dead camera, a wrong size, an unknown encoding, a dead arm. Recording goes on."""
+    publisher = stage.publisher()
+    recorder = stage.recorder()
+    path = stage.start().path
+    stage.until_rows(10)
+    for stream, mode, reason in (
+        ("cam_low", "dead", "s old, limit 0.2 s"),
+        ("cam_high", "small", "image is 320x240, the rig file says 640x480"),
+        ("cam_left_wrist", "bayer_rggb8", "encoding 'bayer_rggb8'"),
+        ("follower_left", "nan", "is nan"),
+        ("command", "dead", "s old, limit 0.1 s"),
+    ):
+        stage.tell(publisher, **{stream: mode})
+        stage.spin(lambda stream=stream, reason=reason: reason in stage.stream(stream).reason)
+        assert stage.status.state == EpisodeStatus.STATE_RECORDING and f"{stream}: " in stage.status.reason
+        assert stage.stream(stream).stale > 0
+    stage.tell(publisher, cam_high="rgb8")
+    stage.spin(lambda: not stage.stream("cam_high").reason)
+    stopped = stage.stop()
+    assert stopped.success and stopped.path == path
+    assert check_rows(path, all_alive=False) >= 5
+    with EpisodeReader(path) as episode:
+        column = {name: i for i, name in enumerate(episode.stream_names)}
+        last = len(episode) - 1
+        for stream in ("cam_low", "cam_left_wrist", "follower_left", "command"):
+            assert not episode.fresh[last, column[stream]] and episode.fresh[0, column[stream]]
+        assert episode.fresh[last, column["cam_high"]]
+        for camera in CAMERAS:  # the last good frame, never zeros
+            assert episode.images(camera)[last, 0, 0, 1] == 100 + CAMERAS.index(camera)
+        assert np.isnan(episode.qpos[last, :7]).all() and np.isfinite(episode.qpos[last, 7:]).all()
+        assert np.isnan(episode.action[last]).all() and np.isnan(episode.command[last]).all()
+        assert episode.ages_s[last, column["cam_low"]] > 0.2
+    recorder.send_signal(signal.SIGINT)
+    output = recorder.communicate(timeout=30)[0]
+    assert "cam_high/camera/color/image_rect_raw): image is 320x240, the rig file says 640x480" in output
+    assert "follower_left (follower_left/joint_states): " in output and "cam_high: healthy again" in output
+
+
+def test_no_row_before_every_stream_is_there(stage):
+    publisher = stage.publisher()
+    stage.tell(publisher, cam_low="dead", command="dead")
+    stage.recorder()
+    stage.start()
+    stage.spin(lambda: "cam_low: nothing received" in stage.status.reason)
+    assert stage.status.reason.startswith("waiting for") and stage.status.rows == 0
+    stage.tell(publisher, cam_low="rgb8")
+    stage.spin(lambda: stage.status.reason == "waiting for command: nothing received")
+    nothing = stage.stop()
+    assert not nothing.success and nothing.rows == 0 and "waiting for command" in nothing.message
+    assert not list(stage.folder.glob("episode_*"))
+    assert stage.start().episode_index == 0
+    stage.tell(publisher, command="alive")
+    stage.until_rows(3)
+    assert check_rows(stage.stop().path) > 0
+
+
+def test_leader_as_action_and_max_rows(stage):
+    publisher = stage.publisher()
+    stage.tell(publisher, command="dead")
+    stage.recorder("--action-from", "leader", "--sim", "--ros-args", "-p", "max_rows:=30", "--")
+    path = stage.start().path
+    stage.spin(lambda: stage.status.state == EpisodeStatus.STATE_IDLE and stage.status.rows)
+    assert stage.status.reason == "30 rows recorded (max_rows)"
+    assert problems(path) == []
+    rig = load_rig(RIG)
+    with EpisodeReader(path) as episode:
+        assert len(episode) == 30 and episode.sim and episode.attributes["action_from"] == "leader"
+        assert np.isnan(episode.command[:]).all() and set(episode.command_sources) == {"none"}
+        k = int(episode.stamps_ns[7] // PERIOD_NS)
+        for i, channel in enumerate(rig.action):
+            joints = rig.joint_sources[channel.leader.source].joints
+            source = list(rig.joint_sources).index(channel.leader.source)
+            offset, gain = rig.scale(channel.leader.range)
+            raw = joint_value(source, joints.index(channel.leader.joint), k)
+            assert episode.action[7, i] == pytest.approx((raw - offset) * gain, rel=1e-5)
+
+
+def test_start_says_what_is_wrong(stage):
+    (stage.folder / "taken").write_text("a file, not a folder")
+    stage.recorder("--folder", stage.folder / "taken")
+    assert "no instruction" in stage.start("").message
+    answer = stage.start()
+    assert not answer.success and "cannot write episodes here" in answer.message
+    stage.spin(lambda: stage.status.state == EpisodeStatus.STATE_FAULT)
+    assert "cannot write episodes here" in stage.status.reason
+    assert stage.stop().message == "not recording"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rig", "no_such_rig"], "no rig named 'no_such_rig'"),
+        (["--action-from", "nobody"], "parameter action_from must be 'command' or 'leader', got 'nobody'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(stage, options, message):
+    process = stage.process("-m", "vla_recorder.record", *options, stdout=-1, stderr=-2)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 2 and message in output and "Traceback" not in output

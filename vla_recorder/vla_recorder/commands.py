@@ -1,0 +1,97 @@
+"""The stream of commands: which action answered which observation."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from vla_msgs.msg import RigCommand, StreamStatus
+from vla_rig.inputs import StreamCount, stamp_ns
+from vla_rig.rig import Rig
+
+COMMAND_TOPIC = "command"
+COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
+_CLOCK_BACK_NS = 1_000_000_000
+
+
+class CommandHistory:
+    """The last commands by stamp. An observation's command comes after it, so the aligner's view does not fit."""
+
+    def __init__(self, capacity: int) -> None:
+        self._items: deque[tuple[int, RigCommand]] = deque(maxlen=capacity)
+        self._lock = threading.Lock()
+
+    def push(self, at_ns: int, command) -> bool:
+        """Store a command; False when its stamp is not later than the newest one."""
+        with self._lock:
+            if self._items and at_ns < self._items[-1][0] - _CLOCK_BACK_NS:
+                self._items.clear()
+            if self._items and at_ns <= self._items[-1][0]:
+                return False
+            self._items.append((at_ns, command))
+            return True
+
+    def answer(self, t_ns: int, period_ns: int):
+        """(stamp_ns, command) in force for the observation of t_ns, or None.
+
+        The first command stamped in [t_ns, t_ns + period_ns): what was requested for that observation. When
+        there is none, the newest one before: it was still in force.
+        """
+        before = None
+        with self._lock:
+            for at_ns, command in self._items:
+                if at_ns >= t_ns + period_ns:
+                    break
+                before = (at_ns, command)
+                if at_ns >= t_ns:
+                    break
+        return before
+
+    @property
+    def newest_ns(self) -> int | None:
+        with self._lock:
+            return self._items[-1][0] if self._items else None
+
+
+class CommandInput:
+    """Subscribes to `command` (vla_msgs/RigCommand) of a rig; callbacks only store."""
+
+    def __init__(self, node: Node, rig: Rig) -> None:
+        self._log, self._names = node.get_logger(), rig.action_names
+        self.history = CommandHistory(capacity=round(2 * rig.control_rate_hz))
+        self.count = StreamCount(COMMAND_TOPIC)
+        self._subscription = node.create_subscription(RigCommand, COMMAND_TOPIC, self._store, COMMAND_QOS)
+
+    def _store(self, message: RigCommand) -> None:
+        self.count.received += 1
+        self.count.recent_s.append(time.monotonic())
+        if list(message.names) != self._names:
+            self._reject(f"names are {list(message.names)}, the rig's actions are {self._names}")
+        elif not len(message.requested) == len(message.sent) == len(self._names):
+            self._reject(f"{len(message.requested)} requested and {len(message.sent)} sent values")
+        elif not (np.isfinite(message.requested).all() and np.isfinite(message.sent).all()):
+            self._reject("requested or sent values are not finite")
+        elif not self.history.push(stamp_ns(message.header.stamp), message):
+            self._reject("stamp is not later than the previous one (do two nodes command this rig?)")
+
+    def _reject(self, reason: str) -> None:
+        self.count.rejected += 1
+        self.count.reason = reason
+        self._log.warning(f"{COMMAND_TOPIC}: {reason}", throttle_duration_sec=5.0)
+
+    def status(self, now_ns: int) -> StreamStatus:
+        newest_ns = self.history.newest_ns
+        return StreamStatus(
+            name="command",
+            topic=COMMAND_TOPIC,
+            received=self.count.received,
+            rejected=self.count.rejected,
+            rate_hz=self.count.rate_hz(time.monotonic()),
+            age_s=float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9,
+            reason=self.count.reason,
+        )

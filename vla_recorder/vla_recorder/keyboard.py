@@ -1,0 +1,49 @@
+"""Single keys from the terminal a process was started in, without Enter."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Callable, Mapping
+
+
+class Keyboard:
+    """Calls `actions[key]()` from its own thread for every key pressed. Ctrl-C keeps its meaning.
+
+    Only where stdin is a terminal (`available`). `close` puts the terminal back as it was.
+    """
+
+    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+        self._actions = actions
+        self._terminal = sys.stdin.fileno()
+        self._before = termios.tcgetattr(self._terminal)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
+        tty.setcbreak(self._terminal)
+        self._thread.start()
+
+    @staticmethod
+    def available() -> bool:
+        """True when stdin is a terminal and this process is in its foreground (cbreak would stop others)."""
+        try:
+            return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        except (OSError, ValueError):  # no stdin at all, or closed
+            return False
+
+    def _read(self) -> None:
+        while not self._closed.is_set():
+            if select.select([self._terminal], [], [], 0.1)[0]:
+                key = os.read(self._terminal, 1).decode(errors="replace")
+                if not key:
+                    return
+                self._actions.get(key, lambda: None)()
+
+    def close(self) -> None:
+        self._closed.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=1.0)
+        termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)

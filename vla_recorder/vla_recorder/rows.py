@@ -1,0 +1,191 @@
+"""Rows of an episode out of a rig's live streams: the `RowSource` of a take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_recorder.commands import CommandInput
+from vla_recorder.episode.layout import NO_STAMP, Row
+from vla_rig.align import Sample
+from vla_rig.images import ImageError, to_rgb
+from vla_rig.inputs import RigInputs
+from vla_rig.joints import (
+    JointError,
+    VectorReader,
+    effort_reader,
+    leader_reader,
+    state_reader,
+    velocity_reader,
+)
+from vla_rig.rig import Rig
+
+COMMAND = "command"
+_COMMAND_PERIODS = 5  # a command older than this many control periods is no longer in force
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The columns of one vector that one joint source fills: a dead arm must not hide the other one."""
+
+    vector: str
+    source: str
+    columns: list[int]
+    reader: VectorReader
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The frame in use of one camera: of message `stamp_ns`, or older than the unusable message `seen_ns`."""
+
+    seen_ns: int
+    stamp_ns: int
+    image: np.ndarray | None
+    problem: str = ""
+
+
+class RigRows:
+    """Makes rows for one take: qpos, qvel, effort and frames at t, and the action that answered them.
+
+    Streams are the rig's cameras, the joint sources of its state (with `action_from` "leader" also those of
+    the leaders), and `command`. What is missing, stale or unusable is NaN (an image: the last frame) and not
+    fresh.
+    """
+
+    def __init__(self, rig: Rig, inputs: RigInputs, commands: CommandInput, action_from: str) -> None:
+        self._rig, self._inputs, self._commands = rig, inputs, commands
+        self._from_leader = action_from == "leader"
+        self._period_ns = round(1e9 / rig.control_rate_hz)
+        self.stream_names = [*inputs.counts, COMMAND]
+        self.stream_topics = [*(count.topic for count in inputs.counts.values()), commands.count.topic]
+        self._column = {name: i for i, name in enumerate(self.stream_names)}
+        self._parts = _parts(rig, self._from_leader)
+        self._frames: dict[str, _Frame] = {}
+        self._last_stamps = np.full(len(self.stream_names), NO_STAMP, np.int64)
+
+    def settled(self, t_ns: int) -> bool:
+        return self._inputs.aligner.settled(t_ns) and self.has_action(t_ns)
+
+    def has_action(self, t_ns: int) -> bool:
+        newest_ns = self._commands.history.newest_ns
+        if newest_ns is None:
+            return self._from_leader
+        return newest_ns >= t_ns
+
+    def row(self, t_ns: int) -> tuple[Row, dict[str, str]]:
+        """The row of grid time t_ns, and per stream what is wrong with it."""
+        sample = self._inputs.sample(t_ns)
+        problems = _stale(sample)
+        stamps = np.full(len(self.stream_names), NO_STAMP, np.int64)
+        for name, at_ns in sample.stamps_ns.items():
+            stamps[self._column[name]] = at_ns
+        images = {name: self._image(name, sample, stamps, problems) for name in self._rig.cameras}
+        vectors = self._vectors(sample, problems)
+        command = self._command(t_ns, stamps, problems)
+        requested, sent = self._command_vectors(command)
+        row = Row(
+            stamp_ns=t_ns,
+            qpos=vectors["qpos"],
+            qvel=vectors["qvel"],
+            effort=vectors["effort"],
+            action=vectors["leader"] if self._from_leader else requested,
+            command=sent,
+            images={name: image for name, image in images.items() if image is not None},
+            stream_stamps_ns=stamps,
+            fresh=np.array([name not in problems for name in self.stream_names]),
+            repeated=(stamps == self._last_stamps) & (stamps != NO_STAMP),
+            command_source=command.source if command else "none",
+            interventions=list(command.interventions) if command else [],
+        )
+        self._last_stamps = stamps
+        if self._from_leader and command is None:
+            problems.pop(COMMAND)  # not needed for a row, only marked in it
+        return row, problems
+
+    def _image(
+        self, name: str, sample: Sample, stamps: np.ndarray, problems: dict[str, str]
+    ) -> np.ndarray | None:
+        """The frame at t; the last good one when this one cannot be used; None before the first."""
+        if name in sample.values:
+            self._decode(name, sample.stamps_ns[name], sample.values[name])
+        frame = self._frames.get(name)
+        if frame is None:
+            return None  # the sample says so already
+        if frame.problem:
+            problems[name] = frame.problem
+        stamps[self._column[name]] = frame.stamp_ns
+        return frame.image
+
+    def _decode(self, name: str, at_ns: int, message) -> None:
+        """Each message is decoded once, however many rows use it."""
+        frame = self._frames.get(name)
+        if frame is not None and frame.seen_ns == at_ns:
+            return
+        camera = self._rig.cameras[name]
+        try:
+            image = to_rgb(message)
+            if image.shape[:2] != (camera.height, camera.width):
+                size, expected = f"{image.shape[1]}x{image.shape[0]}", f"{camera.width}x{camera.height}"
+                raise ImageError(f"image is {size}, the rig file says {expected}")
+            self._frames[name] = _Frame(at_ns, at_ns, image)
+        except ImageError as error:
+            self._inputs.reject(name, str(error))
+            last = (frame.stamp_ns, frame.image) if frame else (NO_STAMP, None)
+            self._frames[name] = _Frame(at_ns, *last, problem=str(error))
+
+    def _vectors(self, sample: Sample, problems: dict[str, str]) -> dict[str, np.ndarray]:
+        S, A = len(self._rig.state), len(self._rig.action)
+        sizes = {"qpos": S, "qvel": S, "effort": S, "leader": A}
+        vectors = {vector: np.full(size, np.nan, np.float32) for vector, size in sizes.items()}
+        broken: dict[str, str] = {}
+        for part in self._parts:
+            if part.source in problems:
+                continue
+            try:
+                vectors[part.vector][part.columns] = part.reader.read(sample.values)
+            except JointError as error:
+                broken[part.source] = str(error)
+                self._inputs.reject(part.source, str(error))
+        problems.update(broken)
+        return vectors
+
+    def _command(self, t_ns: int, stamps: np.ndarray, problems: dict[str, str]):
+        """The command in force for t, or None with the reason in problems."""
+        answer = self._commands.history.answer(t_ns, self._period_ns)
+        if answer is None:
+            problems[COMMAND] = "nothing received"
+            return None
+        stamps[self._column[COMMAND]] = answer[0]
+        age_s, limit_s = (t_ns - answer[0]) * 1e-9, _COMMAND_PERIODS * self._period_ns * 1e-9
+        if age_s > limit_s:
+            problems[COMMAND] = f"{age_s:.3f} s old, limit {limit_s:g} s"
+            return None
+        return answer[1]
+
+    def _command_vectors(self, command) -> tuple[np.ndarray, np.ndarray]:
+        if command is None:
+            return (np.full(len(self._rig.action), np.nan, np.float32),) * 2
+        return np.asarray(command.requested, np.float32), np.asarray(command.sent, np.float32)
+
+
+def _stale(sample: Sample) -> dict[str, str]:
+    """Stream -> reason, out of the aligner's "name: reason" texts."""
+    return dict(text.split(": ", 1) for text in sample.stale)
+
+
+def _parts(rig: Rig, from_leader: bool) -> list[_Part]:
+    readers: Mapping = {"qpos": state_reader, "qvel": velocity_reader, "effort": effort_reader}
+    parts = []
+    for source in dict.fromkeys(channel.source for channel in rig.state):
+        columns = [i for i, channel in enumerate(rig.state) if channel.source == source]
+        of_source = rig.model_copy(update={"state": [rig.state[i] for i in columns]})
+        parts += [_Part(vector, source, columns, make(of_source)) for vector, make in readers.items()]
+    if from_leader:
+        leader_reader(rig)  # says which action has no leader
+        for source in rig.leader_sources:
+            columns = [i for i, channel in enumerate(rig.action) if channel.leader.source == source]
+            of_source = rig.model_copy(update={"action": [rig.action[i] for i in columns]})
+            parts.append(_Part("leader", source, columns, leader_reader(of_source)))
+    return parts

@@ -1,0 +1,245 @@
+"""One recording from start to saved or discarded. No ROS: rows come from a `RowSource`."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
+from vla_recorder.episode.writer import FLUSH_INTERVAL_S, EpisodeWriter
+from vla_recorder.tally import Tally
+
+DISK_RESERVE_BYTES = 256 << 20  # end while there is still room to finish the file
+_CLOCK_BACK_NS = 1_000_000_000
+
+
+class RowSource(Protocol):
+    """Where rows come from. All times are ns of one clock."""
+
+    def settled(self, t_ns: int) -> bool:
+        """True when row(t_ns) cannot change any more: every stream has moved on and the action is there."""
+
+    def has_action(self, t_ns: int) -> bool:
+        """True when the action of row(t_ns) is there."""
+
+    def row(self, t_ns: int) -> tuple[Row, dict[str, str]]:
+        """The row of grid time t_ns, and per stream what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a recording shall end."""
+
+    reason: str
+    save: bool = True
+    label: str = "none"
+
+
+def grid_at_or_after(t_ns: int, period_ns: int) -> int:
+    """The first grid time k * period_ns that is not before t_ns."""
+    return -(-t_ns // period_ns) * period_ns
+
+
+def bytes_per_row(header: EpisodeHeader) -> int:
+    frames = sum(height * width * 3 for height, width in header.cameras.values())
+    numbers = 3 * len(header.state_names) + 2 * len(header.action_names)
+    return frames + 4 * numbers + 14 * len(header.stream_names)
+
+
+class Take:
+    """Rows at grid times -> bounded queue -> writer thread -> file.
+
+    A row thread asks the source at every grid time, the writer thread owns the file. The row of time t is taken
+    once the source has settled, or `settle_s` after the row's time is over. No row is written before every
+    stream is healthy once; afterwards every grid time gives a row. The take ends when asked (`stop`), when
+    `max_rows` are there, when the disk cannot keep up or fails, or when the clock is set back; whatever the
+    reason, what was recorded is saved and `on_done(report)` is called from the row thread.
+
+    Raises EpisodeError when the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        header: EpisodeHeader,
+        source: RowSource,
+        now_ns: Callable[[], int],
+        on_done: Callable[[dict], None] = lambda report: None,
+        settle_s: float = 0.1,
+        max_rows: int = 0,
+        queue_rows: int = 100,
+    ) -> None:
+        self.header = header
+        self.writer = EpisodeWriter(folder, header)
+        self.tally = Tally(header.stream_names)
+        self.problems: dict[str, str] = {}  # of the newest row, by stream
+        self.late_rows = 0  # taken at the end of patience, though a stream had not moved on
+        self.checkpoint = header.checkpoint  # of the newest policy that commanded
+        self.report: dict | None = None
+        self._source, self._now_ns, self._on_done = source, now_ns, on_done
+        self._max_rows = max_rows
+        self._period_ns = round(1e9 / header.control_rate_hz)
+        self._patience_ns = self._period_ns + round(settle_s * 1e9)
+        self.start_ns = now_ns()
+        self._next_ns = grid_at_or_after(self.start_ns, self._period_ns)
+        self._queue: queue.Queue[Row | None] = queue.Queue(queue_rows)
+        self._ending: Ending | None = None
+        self._write_problem = ""
+        self._stop = threading.Event()
+        self._finished = threading.Event()
+        # not daemons: an interpreter that exits waits until the episode is saved
+        self._row_thread = threading.Thread(target=self._run, name="rows")
+        self._write_thread = threading.Thread(target=self._write, name="episode writer")
+
+    def start(self) -> None:
+        self._write_thread.start()
+        self._row_thread.start()
+
+    def stop(self, ending: Ending) -> dict:
+        """End the take and wait until the file is saved or discarded; returns the report."""
+        if self._ending is None:
+            self._ending = ending
+        self._stop.set()
+        self._finished.wait()
+        return self.report
+
+    @property
+    def rows(self) -> int:
+        """Rows taken, also those still in the queue."""
+        return self.tally.rows
+
+    @property
+    def saving(self) -> bool:
+        return self._stop.is_set() and not self.done
+
+    @property
+    def done(self) -> bool:
+        return self.report is not None
+
+    @property
+    def queue_fill(self) -> float:
+        return self._queue.qsize() / self._queue.maxsize
+
+    @property
+    def waiting_for(self) -> str:
+        """Why the first row is not written yet; empty once it is."""
+        if self.rows:
+            return ""
+        reasons = [f"{stream}: {text}" for stream, text in self.problems.items()]
+        return "waiting for " + "; ".join(reasons) if reasons else ""
+
+    def elapsed_s(self) -> float:
+        """Node time since start."""
+        return (self._now_ns() - self.start_ns) * 1e-9
+
+    def advance(self) -> Ending | None:
+        """Take every row that is ready; returns how the take must end when it must."""
+        now_ns = self._now_ns()
+        if now_ns < self._next_ns - self._period_ns - _CLOCK_BACK_NS:
+            return Ending("the clock was set back")
+        while True:
+            settled = self._source.settled(self._next_ns)
+            if not settled and now_ns < self._next_ns + self._patience_ns:
+                break
+            ending = self._take_row(late=not settled)
+            if ending is not None:
+                return ending
+        return Ending(self._write_problem) if self._write_problem else None
+
+    def _take_row(self, late: bool = False) -> Ending | None:
+        row, self.problems = self._source.row(self._next_ns)
+        self._next_ns += self._period_ns
+        if self.problems and not self.rows:
+            return None
+        try:
+            self._queue.put_nowait(row)
+        except queue.Full:
+            return Ending(f"the disk cannot keep up: {self._queue.maxsize} rows were waiting to be written")
+        self.late_rows += late
+        self.tally.add(row.fresh[None], row.repeated[None], row.ages_s()[None], row.interventions)
+        if 0 < self._max_rows <= self.rows:
+            return Ending(f"{self._max_rows} rows recorded (max_rows)")
+        return None
+
+    def _take_tail(self) -> None:
+        """Rows of the last moments that are complete, though not every stream has moved on since."""
+        while self._next_ns + self._period_ns <= self._now_ns() and self._source.has_action(self._next_ns):
+            if self._take_row() is not None:
+                return
+
+    def _run(self) -> None:
+        ending = None
+        try:
+            while ending is None and not self._stop.wait(self._period_ns * 0.25e-9):
+                ending = self.advance()
+            if ending is None:
+                self._take_tail()
+        except Exception as error:
+            # a fault of ours must not cost the operator the episode: say it, save what is there
+            traceback.print_exc()
+            ending = Ending(f"internal error: {error!r}")
+        self._ending = self._ending or ending
+        self._stop.set()
+        self._queue.put(None)
+        self._write_thread.join()
+        try:
+            self._on_done(self.report)
+        finally:
+            self._finished.set()
+
+    def _write(self) -> None:
+        while True:
+            try:
+                row = self._queue.get(timeout=FLUSH_INTERVAL_S)
+                if row is None:
+                    break
+                if not self._write_problem:
+                    self.writer.append(row)
+            except queue.Empty:
+                self.writer.flush_if_due()
+            except EpisodeError as error:
+                self._write_problem = str(error)
+            if not self._write_problem and self._disk_full():
+                self._write_problem = "the disk is nearly full"
+        self._finish(self._ending)
+
+    def _disk_full(self) -> bool:
+        if self.writer.rows % 50:
+            return False
+        return shutil.disk_usage(self.writer.folder).free < DISK_RESERVE_BYTES
+
+    def _finish(self, ending: Ending) -> None:
+        reason = self._write_problem or ending.reason
+        try:
+            if not ending.save:
+                path = self.writer.discard(reason)
+            elif self.writer.rows == 0:
+                path = self.writer.discard(reason := self.waiting_for or f"{reason}, before the first row")
+            else:
+                path = self.writer.close(reason, ending.label, self.checkpoint)
+            saved = path == self.writer.final_path
+        except EpisodeError as error:
+            path, saved, reason = self.writer.path, False, str(error)
+        self.report = self._make_report(path, saved, reason, ending)
+
+    def _make_report(self, path: Path, saved: bool, reason: str, ending: Ending) -> dict:
+        rows = self.writer.rows
+        return {
+            "path": str(path),
+            "saved": saved,
+            "end_reason": reason,
+            "label": ending.label,
+            "instruction": self.header.instruction,
+            "rows": rows,
+            "seconds": rows * self._period_ns * 1e-9,
+            "rate_hz": self.header.control_rate_hz,
+            "late_rows": self.late_rows,
+            "streams": self.tally.streams(),
+            "interventions": dict(self.tally.interventions),
+        }
