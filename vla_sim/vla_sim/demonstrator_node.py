@@ -66,7 +66,7 @@ class Demonstrator(Node):
         self._models: dict = {}
         self._lock = threading.Lock()  # _playing and _planning: planning thread and executor
         self._done = self.create_publisher(Bool, "~/done", LATCHED_QOS)
-        self._publishers = {
+        self._leader_publishers = {
             name: self.create_publisher(JointState, self._rig.joint_sources[name].topic, STATE_QOS)
             for name in self._rig.leader_sources
         }
@@ -122,7 +122,7 @@ class Demonstrator(Node):
             self._status = status
             row = self._row(Time.from_msg(status.header.stamp).nanoseconds)
         for name, message in self._leaders.messages(row, status.header.stamp).items():
-            self._publishers[name].publish(message)
+            self._leader_publishers[name].publish(message)
 
     def _row(self, t_ns: int) -> np.ndarray:
         """The action row (A,) for a stamp; announces the end when it is reached."""

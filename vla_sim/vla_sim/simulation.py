@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import mujoco
 
 from vla_sim.cameras import add_cameras
@@ -59,9 +57,7 @@ class Simulation:
         self._hold_ticks = round(HOLD_START_S / self.dt_s)
 
     def command(self, arm: str, joint: str, value: float) -> None:
-        """Set a position target, rad; it acts from the next tick on. Raises ValueError when it is not finite."""
-        if not math.isfinite(value):
-            raise ValueError(f"joint '{joint}' of the {arm} arm: target {value} is not finite")
+        """Set a position target, rad; it acts from the next tick on."""
         self._targets[arm, joint] = value
 
     def tick(self) -> None:
