@@ -12,7 +12,7 @@ fi
 export VIRTUAL_ENV="$_vla_root/.venv"
 case ":$PATH:" in *":$VIRTUAL_ENV/bin:"*) ;; *) export PATH="$VIRTUAL_ENV/bin:$PATH" ;; esac
 
-if [ -d "$VIRTUAL_ENV/share/rclpy" ]; then  # ROS 2 from wheels: the virtual environment is the underlay
+if grep -q "include-system-site-packages = false" "$VIRTUAL_ENV/pyvenv.cfg"; then  # ROS 2 from wheels: the virtual environment is the underlay
   export AMENT_PREFIX_PATH="$VIRTUAL_ENV" CMAKE_PREFIX_PATH="$VIRTUAL_ENV"
   if [ -z "${_ROS_WHEELS_BOOTSTRAP_COMPLETE:-}" ]; then  # or each python starts itself twice to set this
     for _vla_libs in "$VIRTUAL_ENV"/lib "$VIRTUAL_ENV"/lib/python3*/site-packages/ros_*.libs; do

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-if sys.version_info < (3, 8):  # the driver itself needs this much to say the rest
+if sys.version_info < (3, 8):  # noqa: UP036  (the driver itself needs this much to say the rest)
     sys.exit("set-up: python3 is too old; CPython 3.10 to 3.13 is needed: make PYTHON=python3.12 ...")
 
 from scripts.setup.build import build_workspace

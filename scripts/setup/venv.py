@@ -65,6 +65,14 @@ def install_wheels(plan: Plan, progress: Progress) -> str:
     return "installed " + ", ".join(file.name for file in plan.requirements)
 
 
+def _pip_line(line: str) -> str | None:
+    """What pip is at, without the paths and the "already satisfied" lines."""
+    if line.startswith("Installing collected packages"):
+        return "installing (pip is silent here)"
+    words = line.split()
+    return " ".join(words[:2]) if words[0] in ("Collecting", "Downloading", "Processing") else None
+
+
 def mend_exports(plan: Plan, progress: Progress) -> str:
     """Point the CMake files of the ROS wheels at this machine's Python and NumPy (scripts/setup/mend.py)."""
     if plan.ros_installed:
