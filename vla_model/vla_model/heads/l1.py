@@ -87,10 +87,9 @@ class L1Head(ActionHead):
 
     def _rows(self, noise: Tensor | None) -> Tensor:
         """The stem's output (H, D)."""
-        if noise is None:  # LayerNorm of zeros is its bias, the same for every row
-            rows = F.relu(self.fc1(self.layer_norm1.bias)).expand(self.horizon, -1)
-        else:
-            rows = F.relu(self.fc1(self.layer_norm1(noise)))
+        if noise is None:  # zeros, and so the same for every row: one row will do
+            noise = self.fc1.weight.new_zeros(1, self.fc1.in_features)
+        rows = F.relu(self.fc1(self.layer_norm1(noise))).expand(self.horizon, -1)
         return rows if self.step_embedding is None else rows + self.step_embedding
 
     def _predict(self, features: Features, state: Tensor, rows: Tensor) -> Tensor:
