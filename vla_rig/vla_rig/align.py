@@ -41,7 +41,7 @@ class Sample:
     stamps_ns: dict[str, int] = field(default_factory=dict)
     ages_s: dict[str, float] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)
-    """Streams that are missing or too old: "cam_high: nothing received", "cam_low: 0.31 s old, limit 0.1 s"."""
+    """Streams that are missing or too old: "cam_high: nothing received", "cam_low: 0.310 s old, limit 0.1 s"."""
     skewed: list[str] = field(default_factory=list)
     """Streams that lag too far behind the others."""
 
@@ -79,6 +79,9 @@ class StampedRing:
                 return item
         return None
 
+    def clear(self) -> None:
+        self._items.clear()
+
     @property
     def newest_ns(self) -> int | None:
         return self._items[-1].stamp_ns if self._items else None
@@ -108,14 +111,11 @@ class Aligner:
             picks = {name: ring.at(t_ns) for name, ring in self._rings.items()}
         for name, pick in picks.items():
             if pick is None:
-                sample.stale.append(f"{name}: nothing received")
+                sample.stale.append(f"{name}: {self._absent(name, t_ns)}")
                 continue
             age_s, limit_s = (t_ns - pick.stamp_ns) * 1e-9, self.limits[name].max_age_s
-            sample.values[name], sample.stamps_ns[name], sample.ages_s[name] = (
-                pick.value,
-                pick.stamp_ns,
-                age_s,
-            )
+            sample.values[name], sample.stamps_ns[name] = pick.value, pick.stamp_ns
+            sample.ages_s[name] = age_s
             if age_s > limit_s:
                 sample.stale.append(f"{name}: {age_s:.3f} s old, limit {limit_s:g} s")
         if sample.stamps_ns and sample.ok:
@@ -127,12 +127,29 @@ class Aligner:
                 )
         return sample
 
+    def _absent(self, name: str, t_ns: int) -> str:
+        newest_ns = self.newest_ns(name)
+        if newest_ns is None:
+            return "nothing received"
+        ahead_s = (newest_ns - t_ns) * 1e-9
+        return f"nothing as old as t; the newest stamp is {ahead_s:.3f} s later (are the clocks in step?)"
+
+    def clear(self) -> None:
+        """Forget everything, for a clock that was set back."""
+        with self._changed:
+            for ring in self._rings.values():
+                ring.clear()
+            self._changed.notify_all()
+
     def newest_ns(self, name: str) -> int | None:
         with self._changed:
             return self._rings[name].newest_ns
 
     def complete_ns(self) -> int | None:
-        """The latest time whose sample is final: the oldest of the streams' newest stamps, None before all began."""
+        """The latest time whose sample is final: the oldest of the streams' newest stamps.
+
+        None before all began.
+        """
         with self._changed:
             newest = [ring.newest_ns for ring in self._rings.values()]
         return None if not newest or None in newest else min(newest)

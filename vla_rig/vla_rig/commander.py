@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 from rclpy.node import Node
@@ -14,14 +15,22 @@ from vla_rig.gate import CommandGate, GateClosedError, Passed
 from vla_rig.rig import Rig
 from vla_rig.sinks import RigSinks
 
+RIVAL_CHECK_S = 1.0
 RECORD_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Commander:
-    """Sends actions to a rig; everything passes the gate and is published on `command` as well."""
+    """Sends actions to a rig; everything passes the gate and is published on `command` as well.
+
+    Thread-safe. The command topics are advertised from the first open() on, so a node that is
+    merely running does not count as one that commands.
+    """
 
     def __init__(self, node: Node, rig: Rig, source: str) -> None:
-        """`source` is one of RigCommand's SOURCE_ values. Raises SinkError when a message type is not installed."""
+        """`source` is one of RigCommand's SOURCE_ values.
+
+        Raises SinkError when a message type is not installed.
+        """
         self.gate = CommandGate(rig)
         self.sent = 0
         self._node, self._names, self._source = node, rig.action_names, source
@@ -30,16 +39,18 @@ class Commander:
         self._lock = threading.Lock()  # after stop() has returned, nothing is sent any more
         self._last_ns: int | None = None
         self._dt_s = rig.dt_s
+        self._checked_s = 0.0
 
     def open(self) -> None:
-        """Begin commanding from the measured pose. Raises GateClosedError when somebody else commands this rig."""
-        rivals = self._sinks.rivals()
-        if rivals:
-            raise GateClosedError(
-                f"another node commands this rig already: {'; '.join(rivals)}. Stop it first"
-            )
-        self.gate.release()
-        self._last_ns = None
+        """Begin commanding from the measured pose.
+
+        Raises GateClosedError when somebody else commands this rig.
+        """
+        with self._lock:
+            self._refuse_rivals()
+            self._sinks.open()
+            self.gate.release()
+            self._last_ns = None
 
     def stop(self, reason: str) -> None:
         """Close the gate until open(); once this returns no further command leaves."""
@@ -49,7 +60,9 @@ class Commander:
     def command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
         """Send one action (A,) for time t_ns; see CommandGate.step for shapes and errors."""
         with self._lock:
-            dt_s = self._dt_s if self._last_ns is None else max(0.0, (t_ns - self._last_ns) * 1e-9)
+            if time.monotonic() - self._checked_s > RIVAL_CHECK_S and not self.gate.stopped:
+                self._watch_rivals()
+            dt_s = self._dt_s if self._last_ns is None else (t_ns - self._last_ns) * 1e-9
             passed = self.gate.step(requested, measured, dt_s)
             self._send(requested, passed, t_ns)
         if passed.interventions:
@@ -63,6 +76,22 @@ class Commander:
         with self._lock:
             passed = self.gate.hold()
             self._send(passed.sent, passed, t_ns)
+
+    def _refuse_rivals(self) -> None:
+        self._checked_s = time.monotonic()
+        rivals = self._sinks.rivals()
+        if rivals:
+            raise GateClosedError(
+                f"another node commands this rig already: {'; '.join(rivals)}. Stop it first"
+            )
+
+    def _watch_rivals(self) -> None:
+        # Two nodes that opened in the same instant did not see each other: then both stop.
+        try:
+            self._refuse_rivals()
+        except GateClosedError as error:
+            self.gate.stop(str(error))
+            raise
 
     def _send(self, requested: np.ndarray, passed: Passed, t_ns: int) -> None:
         self._last_ns = t_ns

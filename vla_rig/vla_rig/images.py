@@ -21,13 +21,18 @@ class ImageError(ValueError):
 
 
 def to_rgb(message: Image | CompressedImage) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. For rgb8 this is a read-only view of the message; others cost one pass."""
+    """(H, W, 3) uint8 RGB. For rgb8 without row padding a view of the message, not to be written to.
+
+    Others cost one pass. Raises ImageError.
+    """
     if isinstance(message, CompressedImage):
         return _decode(message)
     if message.encoding not in _ENCODINGS:
         return _through_cv_bridge(message)
     channels, conversion = _ENCODINGS[message.encoding]
     width_bytes = message.width * channels
+    if not message.width or not message.height:
+        raise ImageError(f"{message.encoding} image of {message.width}x{message.height} is empty")
     if message.step < width_bytes or len(message.data) != message.step * message.height:
         raise ImageError(
             f"{message.encoding} image of {message.width}x{message.height} with step {message.step} "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -15,6 +17,7 @@ from vla_msgs.msg import StreamStatus
 from vla_rig.align import Aligner, Sample, StreamLimits
 from vla_rig.rig import Rig
 
+REJECTION_SHOWN_NS = 5_000_000_000
 SENSOR_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -31,11 +34,12 @@ class StreamCount:
     received: int = 0
     rejected: int = 0
     reason: str = ""
-    recent_s: deque = field(default_factory=lambda: deque(maxlen=256))
+    rejected_ns: int = 0
+    recent_ns: deque = field(default_factory=lambda: deque(maxlen=256))
 
-    def rate_hz(self, now_s: float) -> float:
-        """Messages in the last second of wall time."""
-        return float(sum(1 for t in tuple(self.recent_s) if now_s - t <= 1.0))
+    def rate_hz(self, now_ns: int) -> float:
+        """Messages in the last second of node time."""
+        return float(sum(1 for t in tuple(self.recent_ns) if 0 <= now_ns - t < 1_000_000_000))
 
 
 class RigInputs:
@@ -49,13 +53,20 @@ class RigInputs:
         sources: Iterable[str] = (),
         history_s: float = 1.0,
     ) -> None:
-        self._node, self._log = node, node.get_logger()
+        self._node, self._log, self._clock = node, node.get_logger(), node.get_clock()
         self.counts: dict[str, StreamCount] = {}
         limits = {n: rig.cameras[n] for n in cameras} | {n: rig.joint_sources[n] for n in sources}
         self.aligner = Aligner(
             {n: StreamLimits(s.max_age_s, 1.0 / s.rate_hz) for n, s in limits.items()},
             rig.max_skew_s,
             history_s,
+        )
+        # A simulation that starts again sets the clock back: what was stored belongs to another run.
+        set_back = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        )
+        self._jumps = self._clock.create_jump_callback(
+            set_back, post_callback=lambda _jump: self.aligner.clear()
         )
         self._subscriptions = []
         for name, stream in limits.items():
@@ -72,7 +83,7 @@ class RigInputs:
         def store(message) -> None:
             at_ns = stamp_ns(message.header.stamp)
             count.received += 1
-            count.recent_s.append(time.monotonic())
+            count.recent_ns.append(self._now_ns())
             if at_ns == 0:
                 self.reject(name, "header.stamp is zero; the driver must stamp its messages")
             elif not aligner.push(name, at_ns, message):
@@ -84,7 +95,7 @@ class RigInputs:
         """Count a message that cannot be used and say why (at most every 5 s)."""
         count = self.counts[name]
         count.rejected += 1
-        count.reason = reason
+        count.reason, count.rejected_ns = reason, self._now_ns()
         self._log.warning(f"{name} ({count.topic}): {reason}", throttle_duration_sec=5.0)
 
     def sample(self, t_ns: int) -> Sample:
@@ -96,23 +107,37 @@ class RigInputs:
 
     def status(self, now_ns: int) -> list[StreamStatus]:
         """One StreamStatus per stream, for status topics."""
-        now_s, out = time.monotonic(), []
+        out = []
         for name, count in self.counts.items():
             newest_ns = self.aligner.newest_ns(name)
+            age_s = float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9
             out.append(
                 StreamStatus(
                     name=name,
                     topic=count.topic,
                     received=count.received,
                     rejected=count.rejected,
-                    rate_hz=count.rate_hz(now_s),
-                    age_s=float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9,
-                    reason=count.reason,
+                    rate_hz=count.rate_hz(now_ns),
+                    age_s=age_s,
+                    reason=self._reason(name, age_s, now_ns),
                 )
             )
         return out
 
+    def _reason(self, name: str, age_s: float, now_ns: int) -> str:
+        """What is wrong now; empty when healthy. A rejected message counts for REJECTION_SHOWN_NS."""
+        count, limit_s = self.counts[name], self.aligner.limits[name].max_age_s
+        if count.rejected and now_ns - count.rejected_ns < REJECTION_SHOWN_NS:
+            return count.reason
+        if math.isnan(age_s):
+            return "nothing received"
+        return f"{age_s:.3f} s old, limit {limit_s:g} s" if age_s > limit_s else ""
+
+    def _now_ns(self) -> int:
+        return self._clock.now().nanoseconds
+
     def close(self) -> None:
         """Unsubscribe."""
+        self._jumps.unregister()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class VectorReader:
     """Reads one vector, such as qpos, out of the newest message of each source."""
 
     def __init__(self, rig: Rig, entries: list[_Entry | None], optional: bool = False) -> None:
-        """`optional` quantities that a driver does not publish read as NaN; others are errors.
+        """`optional` quantities that a driver does not publish, or publishes as NaN, read as NaN.
 
         An entry of None (a channel nobody measures) reads as NaN.
         """
@@ -39,12 +40,12 @@ class VectorReader:
 
     def read(self, messages: Mapping[str, JointState]) -> np.ndarray:
         """(N,) float32. Raises JointError for a missing joint, a short array or a value that is not finite."""
-        return np.array(
-            [np.nan if e is None else self._read(e, messages[e.source]) for e in self._entries], np.float32
-        )
+        return np.array([np.nan if e is None else self._read(e, messages) for e in self._entries], np.float32)
 
-    def _read(self, entry: _Entry, message: JointState) -> float:
-        topic = self._topics[entry.source]
+    def _read(self, entry: _Entry, messages: Mapping[str, JointState]) -> float:
+        topic, message = self._topics[entry.source], messages.get(entry.source)
+        if message is None:
+            raise JointError(f"{topic}: nothing received")
         names = tuple(message.name)
         index = self._index.get(names)
         if index is None:
@@ -57,23 +58,19 @@ class VectorReader:
         if len(values) != len(names):
             raise JointError(f"{topic}: {len(names)} names but {len(values)} values of {entry.quantity}")
         value = values[index[entry.joint]]
-        if not np.isfinite(value):
+        if not math.isfinite(value) and not (self._optional and math.isnan(value)):
             raise JointError(f"{topic}: {entry.quantity} of joint '{entry.joint}' is {value}")
         return (value - entry.offset) * entry.gain
 
 
 def state_reader(rig: Rig) -> VectorReader:
     """qpos: the state vector (S,)."""
-    return VectorReader(rig, [_Entry(c.source, c.joint, c.quantity, *rig.scale(c.range)) for c in rig.state])
+    return VectorReader(rig, [_entry(rig, c, c.quantity) for c in rig.state])
 
 
 def velocity_reader(rig: Rig) -> VectorReader:
     """Qvel (S,): velocity of each state channel's joint, in its unit per second."""
-    return VectorReader(
-        rig,
-        [_Entry(c.source, c.joint, "velocity", 0.0, rig.scale(c.range)[1]) for c in rig.state],
-        optional=True,
-    )
+    return VectorReader(rig, [_entry(rig, c, "velocity") for c in rig.state], optional=True)
 
 
 def effort_reader(rig: Rig) -> VectorReader:
@@ -84,7 +81,7 @@ def effort_reader(rig: Rig) -> VectorReader:
 
 def feedback_reader(rig: Rig) -> VectorReader:
     """Where the commanded joints are (A,), in the action's units; NaN for channels nobody measures."""
-    return VectorReader(rig, [_position(rig, c.feedback) for c in rig.action])
+    return VectorReader(rig, [_entry(rig, c.feedback, c.quantity) for c in rig.action])
 
 
 def leader_reader(rig: Rig) -> VectorReader:
@@ -92,10 +89,14 @@ def leader_reader(rig: Rig) -> VectorReader:
     without = [c.name for c in rig.action if c.leader is None]
     if without:
         raise JointError(
-            f"rig '{rig.name}' maps no leader joint to {', '.join(without)}: it cannot be teleoperated by leader arms"
+            f"rig '{rig.name}' maps no leader joint to {', '.join(without)}: "
+            "it cannot be teleoperated by leader arms"
         )
-    return VectorReader(rig, [_position(rig, c.leader) for c in rig.action])
+    return VectorReader(rig, [_entry(rig, c.leader, c.quantity) for c in rig.action])
 
 
-def _position(rig: Rig, ref: JointRef | None) -> _Entry | None:
-    return None if ref is None else _Entry(ref.source, ref.joint, "position", *rig.scale(ref.range))
+def _entry(rig: Rig, ref: JointRef | None, quantity: Quantity) -> _Entry | None:
+    if ref is None:
+        return None
+    offset, gain = rig.scale(ref.range)
+    return _Entry(ref.source, ref.joint, quantity, offset if quantity == "position" else 0.0, gain)

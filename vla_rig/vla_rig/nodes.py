@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable
 
 import rclpy
@@ -57,7 +59,23 @@ def run_node(make: Callable[[], Node], args: list[str] | None = None) -> int:
             getattr(node, "close", lambda: None)()
             node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return 1 if getattr(node, "worker_failed", False) else 0
+
+
+def start_worker(node: Node, work: Callable[[], None], name: str) -> threading.Thread:
+    """Run work() in a thread. When it fails, run_node ends with 1 rather than live on without it."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception:
+            node.get_logger().fatal(f"{name} failed:\n{traceback.format_exc()}")
+            node.worker_failed = True
+            node.context.try_shutdown()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _init(args: list[str] | None) -> None:

@@ -87,7 +87,7 @@ class ActionChannel(RigPart):
     max_velocity: Positive
     """Largest change per second, in the action's unit."""
     feedback: JointRef | None = None
-    """Where the commanded joint is measured, in the same unit; none for quantities nobody measures."""
+    """Where the commanded joint is measured, in the same unit; optional for velocity and effort."""
     leader: JointRef | None = None
     """Which leader joint teleoperates it."""
     average: bool = True
@@ -97,6 +97,8 @@ class ActionChannel(RigPart):
     def _bounds(self) -> ActionChannel:
         if not self.min < self.max:
             raise ValueError(f"min {self.min} must be below max {self.max}")
+        if self.quantity == "position" and self.feedback is None:
+            raise ValueError("a position needs 'feedback': motion must start from where the joint is")
         return self
 
 
@@ -132,10 +134,12 @@ class Rig(RigPart):
     @model_validator(mode="after")
     def _references(self) -> Rig:
         problems = [
-            p for check in (_check_ranges, _check_joints, _check_sinks, _check_names) for p in check(self)
+            p
+            for check in (_check_ranges, _check_joints, _check_sinks, _check_names, _check_streams)
+            for p in check(self)
         ]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))  # vla_rig.rig_file finds the line of each
         return self
 
     @cached_property
@@ -226,11 +230,11 @@ def _check_names(rig: Rig) -> list[str]:
     for key, names in {
         "state": [c.name for c in rig.state],
         "action": [c.name for c in rig.action],
-        "the streams (cameras and joint_sources)": [*rig.cameras, *rig.joint_sources],
-        "action targets (sink, joint)": [f"{c.sink}/{c.joint}" for c in rig.action],
+        "cameras": [*rig.cameras, *rig.joint_sources],
         **{f"joint_sources.{n}.joints": s.joints for n, s in rig.joint_sources.items()},
+        **{f"sinks.{n}.joints": s.joints for n, s in rig.sinks.items()},
     }.items():
-        problems += [f"{key}: '{n}' occurs twice" for n in sorted({n for n in names if names.count(n) > 1})]
+        problems += [f"{key}: '{n}' occurs twice" for n in _twice(names)]
     actions = {c.name: c for c in rig.action}
     for name in sorted(set(actions) ^ set(rig.rest_pose)):
         problems.append(f"rest_pose: '{name}' is {'missing' if name in actions else 'not an action'}")
@@ -240,6 +244,46 @@ def _check_names(rig: Rig) -> list[str]:
                 f"rest_pose.{name}: {value} is outside [{actions[name].min}, {actions[name].max}]"
             )
     return problems
+
+
+def _check_streams(rig: Rig) -> list[str]:
+    """Two that share what only one can have are slips of copy and paste, and dangerous ones."""
+    # Interbotix drivers serve several groups, or single joints, on one topic.
+    sinks = [
+        (n, (s.topic, s.group, s.joints[0] if s.message.endswith("JointSingleCommand") else ""))
+        for n, s in rig.sinks.items()
+    ]
+    measured = [(c.name, c.feedback) for c in rig.action if c.feedback]
+    problems = [
+        *_shared("cameras", "topic", [(n, c.topic) for n, c in rig.cameras.items()]),
+        *_shared("joint_sources", "topic", [(n, s.topic) for n, s in rig.joint_sources.items()]),
+        *_shared("sinks", "topic", sinks),
+        *_shared("state", "joint", [(c.name, (c.source, c.joint, c.quantity)) for c in rig.state]),
+        *_shared("action", "sink and joint", [(c.name, (c.sink, c.joint)) for c in rig.action]),
+        *_shared("action", "feedback", [(n, (f.source, f.joint)) for n, f in measured]),
+    ]
+    for where, stream in (
+        *((f"cameras.{n}", c) for n, c in rig.cameras.items()),
+        *((f"joint_sources.{n}", s) for n, s in rig.joint_sources.items()),
+    ):
+        if stream.max_age_s * stream.rate_hz < 1:
+            problems.append(
+                f"{where}.max_age_s: {stream.max_age_s:g} s is less than the period at {stream.rate_hz:g} Hz"
+            )
+    return problems
+
+
+def _shared(key: str, what: str, pairs: list[tuple[str, object]]) -> list[str]:
+    owners: dict[object, str] = {}
+    return [
+        f"{key}.{name}: has the same {what} as '{owners[value]}'"
+        for name, value in pairs
+        if owners.setdefault(value, name) != name
+    ]
+
+
+def _twice(names: list[str]) -> list[str]:
+    return sorted({n for n in names if names.count(n) > 1})
 
 
 def _references(rig: Rig):

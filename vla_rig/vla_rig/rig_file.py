@@ -58,17 +58,26 @@ def _installed_folder() -> Path | None:
         return None
 
 
+def _read(path: Path, chain: list[tuple[str, str, dict]]) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    by = f" (extends, {chain[-1][0]}:{_locate(['extends'], chain[-1:])[1]})" if chain else ""
+    raise RigError(f"rig file '{path}' cannot be read: {reason}{by}")
+
+
 def _read_chain(path: Path) -> list[tuple[str, str, dict]]:
     """[(file, text, mapping)] of the file and those it extends, nearest first."""
     chain, seen = [], set()
     while True:
         if path.resolve() in seen:
-            raise RigError(f"{path}: 'extends' goes round in a circle")
+            file, line = _locate(["extends"], chain[-1:])
+            raise RigError(f"{file}:{line}: extends: '{path}' is part of a circle of files")
         seen.add(path.resolve())
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise RigError(f"rig file '{path}' cannot be read: {error.strerror}") from None
+        text = _read(path, chain)
         data = _parse(text, str(path))
         base = data.pop("extends", None)
         chain.append((str(path), text, data))
@@ -80,6 +89,7 @@ def _read_chain(path: Path) -> list[tuple[str, str, dict]]:
 def _parse(text: str, where: str) -> dict:
     try:
         data = yaml.safe_load(text)
+        repeated = list(_repeated_keys(yaml.compose(text)))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -88,7 +98,23 @@ def _parse(text: str, where: str) -> dict:
         raise RigError(
             f"{where}: expected a mapping of rig keys (name, cameras, ...), got {type(data).__name__}"
         )
+    if repeated:
+        raise RigError("\n".join(f"{where}:{line}: key '{key}' occurs twice" for key, line in repeated))
     return data
+
+
+def _repeated_keys(node):
+    """(key, line) of keys that a mapping has twice; YAML would quietly take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen and key.value != "<<":
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item)
 
 
 def _merge(base: dict, over: dict) -> dict:
@@ -107,12 +133,20 @@ def _validate(data: dict, files: list[tuple[str, str, dict]]) -> Rig:
         lines = []
         for item in error.errors():
             keys = [k for k in item["loc"] if k != "[key]"]
-            file, line = _locate(keys, files)
             message = item["msg"].removeprefix("Value error, ")
-            got = "" if isinstance(item["input"], (dict, list, Rig)) else f" (got {item['input']!r})"
-            place = ".".join(map(str, keys))
-            lines.append(f"{file}{f':{line}' if line else ''}: {place + ': ' if place else ''}{message}{got}")
+            if not keys:  # Rig's own checks: one line each, beginning with the key
+                for problem in message.split("\n"):
+                    place, _, what = problem.partition(": ")
+                    lines.append(_explain(place.split("."), what, files))
+                continue
+            got = f" (got {item['input']!r})" if isinstance(item["input"], (str, int, float)) else ""
+            lines.append(_explain(keys, message + got, files))
         raise RigError("\n".join(lines)) from None
+
+
+def _explain(keys: list, message: str, files: list[tuple[str, str, dict]]) -> str:
+    file, line = _locate(keys, files)
+    return f"{file}{f':{line}' if line else ''}: {'.'.join(map(str, keys))}: {message}"
 
 
 def _locate(keys: list, files: list[tuple[str, str, dict]]) -> tuple[str, int | None]:
@@ -135,4 +169,7 @@ def _child(node, key):
         return next((value for k, value in node.value if k.value == str(key)), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         return node.value[key]
+    if isinstance(node, yaml.SequenceNode):  # a channel, by its name
+        named = (item for item in node.value if getattr(_child(item, "name"), "value", None) == key)
+        return next(named, None)
     return None

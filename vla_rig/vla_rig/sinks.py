@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_rig.rig import Rig, Sink
 
 # A stale command must never queue behind a fresh one.
 COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+_POINT_FIELD = {"position": "positions", "velocity": "velocities", "effort": "effort"}
 
 
 class SinkError(RuntimeError):
@@ -29,7 +35,8 @@ def message_class(type_name: str):
         return getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError):
         raise SinkError(
-            f"message type {type_name} needs the ROS package '{package}', which is not installed or not sourced"
+            f"message type {type_name} needs the ROS package '{package}', "
+            "which is not installed or not sourced"
         ) from None
 
 
@@ -45,13 +52,10 @@ def encode(sink: Sink, quantity: str, raw: np.ndarray, stamp, dt_s: float):
             message.position = message.velocity = [0.0] * len(values)
         setattr(message, quantity, values)
         return message
-    if kind == "JointTrajectory":
+    if kind == "JointTrajectory":  # stamp zero: controllers start at once, whatever the latency
         message = cls(joint_names=list(sink.joints))
-        message.header.stamp = stamp
         point = message_class("trajectory_msgs/msg/JointTrajectoryPoint")()
-        setattr(
-            point, {"position": "positions", "velocity": "velocities", "effort": "effort"}[quantity], values
-        )
+        setattr(point, _POINT_FIELD[quantity], values)
         point.time_from_start = Duration(seconds=dt_s).to_msg()
         message.points = [point]
         return message
@@ -69,18 +73,25 @@ def decode(sink: Sink, quantity: str, message) -> dict[str, float]:
     if kind == "JointState":
         names, values = list(message.name), getattr(message, quantity)
     elif kind == "JointTrajectory":
-        attribute = {"position": "positions", "velocity": "velocities", "effort": "effort"}[quantity]
         names = list(message.joint_names)
-        values = getattr(message.points[-1], attribute) if message.points else []
+        values = getattr(message.points[-1], _POINT_FIELD[quantity]) if message.points else []
     elif kind == "Float64MultiArray":
         values = message.data
     elif kind == "JointGroupCommand":
+        if message.name != sink.group:
+            raise SinkError(f"{sink.topic}: command is for group '{message.name}', expected '{sink.group}'")
         values = message.cmd
     else:
-        values = [message.cmd]
-    if len(values) != len(names) or set(names) != set(sink.joints):
+        names, values = [message.name], [message.cmd]
+    if sorted(names) != sorted(sink.joints) or len(values) != len(names):
         raise SinkError(f"{sink.topic}: got {len(values)} values for {names}, expected {list(sink.joints)}")
-    return dict(zip(names, map(float, values), strict=True))
+    return {name: _finite(sink, name, value) for name, value in zip(names, values, strict=True)}
+
+
+def _finite(sink: Sink, name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise SinkError(f"{sink.topic}: command for joint '{name}' is {value}, expected a finite number")
+    return float(value)
 
 
 class RigSinks:
@@ -100,13 +111,25 @@ class RigSinks:
                 message_class(sink.message)
             except SinkError as error:
                 raise SinkError(f"sink '{name}' of rig '{rig.name}': {error}") from None
-        self._publishers = {
-            name: node.create_publisher(message_class(sink.message), sink.topic, COMMAND_QOS)
-            for name, sink in rig.sinks.items()
-        }
+        self._publishers: dict[str, Publisher] = {}
+
+    def open(self) -> None:
+        """Advertise the command topics, unless that is done."""
+        for name, sink in self._rig.sinks.items():
+            if name not in self._publishers:
+                self._publishers[name] = self._node.create_publisher(
+                    message_class(sink.message), sink.topic, COMMAND_QOS
+                )
 
     def send(self, action: np.ndarray, stamp) -> None:
-        """Publish one action (A,) in the rig's units. All messages are built before the first is sent."""
+        """Publish one action (A,) in the rig's units. All messages are built before the first is sent.
+
+        Raises SinkError before open() and for values that are not finite.
+        """
+        if not self._publishers:
+            raise SinkError("the command topics are not open")
+        if not np.isfinite(action).all():
+            raise SinkError(f"refusing to send an action that is not finite: {action}")
         raw = self._offset + action / self._gain
         messages = {
             name: encode(sink, self._quantity[name], raw[self._order[name]], stamp, self._rig.dt_s)
@@ -116,17 +139,21 @@ class RigSinks:
             self._publishers[name].publish(message)
 
     def rivals(self) -> list[str]:
-        """Command topics that somebody else publishes on, too: "follower_left/... (node teleop)"."""
+        """Command topics that somebody else publishes on, too: "/follower_left/commands (by /teleop)".
+
+        Publishers are counted, for a rival may bear this node's own name.
+        """
         found = []
-        for publisher in self._publishers.values():
-            infos = self._node.get_publishers_info_by_topic(publisher.topic_name)
-            others = {f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos} - {
-                self._node.get_fully_qualified_name()
-            }
-            if others:
-                found.append(f"{publisher.topic_name} (by {', '.join(sorted(others))})")
+        for name, sink in self._rig.sinks.items():
+            topic = self._node.resolve_topic_name(sink.topic)
+            infos = self._node.get_publishers_info_by_topic(topic)
+            others = Counter(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos)
+            if name in self._publishers:
+                others[self._node.get_fully_qualified_name()] -= 1
+            if +others:
+                found.append(f"{topic} (by {', '.join(sorted(+others))})")
         return found
 
     def close(self) -> None:
-        for publisher in self._publishers.values():
-            self._node.destroy_publisher(publisher)
+        while self._publishers:
+            self._node.destroy_publisher(self._publishers.popitem()[1])

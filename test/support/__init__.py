@@ -1,0 +1,1 @@
+"""What several packages' tests share; on sys.path by the top-level conftest.py."""
