@@ -17,7 +17,7 @@ setup:  ## system packages, .venv, pinned wheels, colcon build; quick when nothi
 build: setup  ## the same: a changed message, setup.py or package.xml is built anew
 
 demo: setup  ## the whole way in simulation: demonstrate, record, train, run the policy
-	@$(IN_ENV) python -m vla_bringup.demo
+	@$(IN_ENV) python -m demo $(DEMO)
 
 test: setup  ## the test suite, without the slow tests
 	@$(IN_ENV) python -m pytest -m "not slow"

@@ -1,0 +1,1 @@
+"""`make demo`: the whole product once around, on this machine."""

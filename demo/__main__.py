@@ -1,0 +1,153 @@
+"""`make demo`: demonstrate, record, train and run a policy on the simulated ALOHA.
+
+1. Simulated rig, scripted demonstrator (moves the leader arms), teleop (leaders -> gate ->
+   followers) and recorder run as ROS 2 nodes over DDS and make real episodes.
+2. A short fine-tune of a small VLA-Adapter on those episodes.
+3. Simulated rig, policy node and recorder: the policy drives the rig in closed loop, recorded too.
+
+At the end: a plain report and pictures. Everything lands in build/demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from demo.director import Director
+from demo.report import Report, Take
+from demo.stage import Stage, StageError
+from vla_recorder.tools.pictures import contact_sheet, qpos_action_plot
+
+INSTRUCTION = "transfer the cube from the right hand to the left hand"
+DOMAIN = 77
+ROLLOUT_LIMIT_S = 10.0
+
+
+def main() -> int:
+    args = _arguments()
+    if args.output.exists():
+        shutil.rmtree(args.output)
+    args.output.mkdir(parents=True)
+    report, start = Report(), time.monotonic()
+    try:
+        demonstrate(args, report)
+        train(args, report)
+        roll_out(args, report)
+    except StageError as error:
+        print(f"\nThe demo stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted; all processes were stopped. What was recorded stays in",
+            args.output,
+            file=sys.stderr,
+        )
+        return 130
+    pictures = draw(args, report)
+    text = (
+        report.text()
+        + f"\n\nPictures: {', '.join(map(str, pictures))}\nWhole demo: {time.monotonic() - start:.0f} s"
+    )
+    (args.output / "report.txt").write_text(text + "\n")
+    print(text)
+    return 1 if report.problems else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1], help="worlds to demonstrate in (default: 0 1)"
+    )
+    parser.add_argument(
+        "--rollout-seed", type=int, help="world of the rollout (default: the first demonstrated one)"
+    )
+    parser.add_argument(
+        "--train-seconds", type=float, default=65.0, help="wall time of the fine-tune (default: 65)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("build/demo"), help="replaced at each run")
+    return parser.parse_args()
+
+
+def demonstrate(args: argparse.Namespace, report: Report) -> None:
+    print(f"1/3  Demonstrating the task {len(args.seeds)} times: sim_rig, demonstrator, teleop, recorder")
+    options = ["demonstrator:=true", "teleop:=true", *_common(args)]
+    with Stage("demonstration", args.output / "demonstration.log", DOMAIN, *options) as stage:
+        with Director(stage, DOMAIN) as director:
+            for seed in args.seeds:
+                start = time.monotonic()
+                saved = director.demonstrate(seed, INSTRUCTION)
+                report.takes.append(_take(f"demonstration, seed {seed}", saved, start, director))
+            report.transports |= stage.transports()
+
+
+def train(args: argparse.Namespace, report: Report) -> None:
+    print(f"2/3  Fine-tuning a small VLA-Adapter on them, {args.train_seconds:.0f} s")
+    command = [
+        sys.executable,
+        "-m",
+        "vla_training.finetune",
+        args.output / "episodes",
+        "--output",
+        _checkpoint(args),
+    ]
+    command += ["--max-minutes", f"{args.train_seconds / 60:.3f}", "--seed", "0"]
+    start = time.monotonic()
+    code = subprocess.run([str(c) for c in command], check=False).returncode
+    if code:
+        raise StageError(f"fine-tuning failed (exit code {code}); its message is above")
+    report.training.append(f"{time.monotonic() - start:.0f} s in all, checkpoint {_checkpoint(args)}")
+
+
+def roll_out(args: argparse.Namespace, report: Report) -> None:
+    seed = args.seeds[0] if args.rollout_seed is None else args.rollout_seed
+    print(f"3/3  The policy drives the rig in closed loop, world seed {seed}: sim_rig, policy, recorder")
+    options = [f"checkpoint:={_checkpoint(args)}", f"instruction:={INSTRUCTION}", *_common(args)]
+    with Stage("rollout", args.output / "rollout.log", DOMAIN, *options) as stage:
+        with Director(stage, DOMAIN) as director:
+            start = time.monotonic()
+            saved, status = director.roll_out(seed, INSTRUCTION, ROLLOUT_LIMIT_S)
+            report.takes.append(_take(f"rollout, seed {seed}", saved, start, director, status))
+            report.transports |= {f"{n} (rollout)": t for n, t in stage.transports().items()}
+
+
+def draw(args: argparse.Namespace, report: Report) -> list[Path]:
+    """A contact sheet and a qpos-against-action plot for every episode."""
+    pictures = []
+    for take in report.takes:
+        sheet = args.output / f"{take.path.stem}_sheet.png"
+        plot = args.output / f"{take.path.stem}_joints.png"
+        contact_sheet(take.path, sheet)
+        qpos_action_plot(take.path, plot)
+        pictures += [sheet, plot]
+    return pictures
+
+
+def _common(args: argparse.Namespace) -> list[str]:
+    return ["aloha", "sim:=true", "recorder:=true", f"episodes:={args.output.resolve() / 'episodes'}"]
+
+
+def _checkpoint(args: argparse.Namespace) -> Path:
+    return args.output.resolve() / "checkpoint"
+
+
+def _take(title: str, saved, start: float, director: Director, policy=None) -> Take:
+    task = director.task
+    return Take(
+        title,
+        Path(saved.path),
+        time.monotonic() - start,
+        task.max_reward,
+        task.success,
+        director.episode,
+        policy,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Gives the demo's cues: calls services, watches status topics, waits with deadlines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+from tqdm import tqdm
+
+from demo.stage import Stage, StageError
+from vla_msgs.msg import EpisodeStatus, PolicyStatus, TaskStatus
+from vla_msgs.srv import ResetWorld, StartEpisode, StopEpisode
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class Director:
+    """A small ROS client for one stage. Every wait ends in StageError when a process dies or time is up."""
+
+    def __init__(self, stage: Stage, domain: int) -> None:
+        self._stage = stage
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self._node = Node("director", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._clients = {}
+        self.task, self.episode, self.policy, self.done = TaskStatus(), EpisodeStatus(), PolicyStatus(), False
+        for kind, topic, name, qos in (
+            (TaskStatus, "task_status", "task", 10),
+            (EpisodeStatus, "recorder/status", "episode", LATCHED),
+            (PolicyStatus, "policy/status", "policy", LATCHED),
+        ):
+            self._node.create_subscription(kind, topic, lambda m, n=name: setattr(self, n, m), qos)
+        self._node.create_subscription(
+            Bool, "demonstrator/done", lambda m: setattr(self, "done", m.data), LATCHED
+        )
+
+    def __enter__(self) -> Director:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Spin until the condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.1)
+            self._stage.check()
+            if time.monotonic() > deadline:
+                raise StageError(f"waited {timeout_s:g} s for {what} in vain\n{self._stage.tail()}")
+
+    def call(self, kind: type, name: str, timeout_s: float = 60.0, **fields):
+        """Call a service; StageError with its own words when it answers success = False."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self._node.create_client(kind, name)
+        self.wait(f"service {name}", client.service_is_ready, timeout_s)
+        future = client.call_async(kind.Request(**fields))
+        self.wait(f"an answer of {name}", future.done, timeout_s)
+        response = future.result()
+        if not response.success:
+            raise StageError(f"{name}: {response.message}\n{self._stage.tail()}")
+        return response
+
+    def reset(self, seed: int) -> None:
+        self.call(ResetWorld, "sim_rig/reset", task="", seed=seed)
+        self.wait("the reset world", lambda: self.task.seed == seed, 30)
+
+    def demonstrate(self, seed: int, instruction: str) -> StopEpisode.Response:
+        """One teleoperated episode: the demonstrator moves the leaders, teleop mirrors, the recorder records."""
+        # Nobody drives while the world is put back: a follower must not chase where its leader was.
+        self.call(Trigger, "teleop/stop")
+        self.reset(seed)
+        self.call(Trigger, "teleop/start")
+        self.done = False
+        self.call(StartEpisode, "recorder/start", instruction=instruction)
+        self.call(Trigger, "demonstrator/start")
+        with self._bar(f"demonstration, seed {seed}") as bar:
+            self.wait("the demonstration's end", lambda: self._watch(bar) or self.done, 240)
+            self._settle(bar)
+        label = StopEpisode.Request.LABEL_SUCCESS if self.task.success else StopEpisode.Request.LABEL_FAILURE
+        return self.call(
+            StopEpisode, "recorder/stop", save=True, label=label, end_reason="demonstration over"
+        )
+
+    def roll_out(
+        self, seed: int, instruction: str, limit_s: float
+    ) -> tuple[StopEpisode.Response, PolicyStatus]:
+        """One episode driven by the policy, until the task has been held or limit_s of simulated time is over."""
+        self.reset(seed)
+        self.call(StartEpisode, "recorder/start", instruction=instruction)
+        self.call(Trigger, "policy/start")
+        begin_s = self._sim_s()
+        over = lambda: self.task.success or self._sim_s() - begin_s > limit_s  # noqa: E731
+        with self._bar(f"policy, seed {seed}") as bar:
+            self.wait("the rollout's end", lambda: self._watch(bar) or over(), 400)
+        label = StopEpisode.Request.LABEL_SUCCESS if self.task.success else StopEpisode.Request.LABEL_FAILURE
+        reason = "task held" if self.task.success else "time limit"
+        saved = self.call(StopEpisode, "recorder/stop", save=True, label=label, end_reason=reason)
+        status = self.policy
+        self.call(Trigger, "policy/stop")
+        return saved, status
+
+    def _settle(self, bar: tqdm) -> None:
+        """Let the task be held after the last movement."""
+        end_s = self._sim_s() + 0.6
+        self.wait("the last half second", lambda: self._watch(bar) or self._sim_s() > end_s, 60)
+
+    def _sim_s(self) -> float:
+        return self.task.header.stamp.sec + self.task.header.stamp.nanosec * 1e-9
+
+    def _bar(self, title: str) -> tqdm:
+        return tqdm(
+            desc=title, unit=" rows", bar_format="  {desc}: {n_fmt}{unit} [{elapsed}, {rate_fmt}]{postfix}"
+        )
+
+    def _watch(self, bar: tqdm) -> bool:
+        bar.set_postfix_str(f" reward {self.task.reward} of 4", refresh=False)
+        bar.update(self.episode.rows - bar.n if self.episode.rows > bar.n else 0)
+        return False
