@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 
 import numpy as np
@@ -62,14 +61,14 @@ class CommandInput:
     """Subscribes to `command` (vla_msgs/RigCommand) of a rig; callbacks only store."""
 
     def __init__(self, node: Node, rig: Rig) -> None:
-        self._log, self._names = node.get_logger(), rig.action_names
+        self._log, self._clock, self._names = node.get_logger(), node.get_clock(), rig.action_names
         self.history = CommandHistory(capacity=round(2 * rig.control_rate_hz))
         self.count = StreamCount(COMMAND_TOPIC)
         self._subscription = node.create_subscription(RigCommand, COMMAND_TOPIC, self._store, COMMAND_QOS)
 
     def _store(self, message: RigCommand) -> None:
         self.count.received += 1
-        self.count.recent_s.append(time.monotonic())
+        self.count.recent_ns.append(self._clock.now().nanoseconds)
         if list(message.names) != self._names:
             self._reject(f"names are {list(message.names)}, the rig's actions are {self._names}")
         elif not len(message.requested) == len(message.sent) == len(self._names):
@@ -91,7 +90,7 @@ class CommandInput:
             topic=COMMAND_TOPIC,
             received=self.count.received,
             rejected=self.count.rejected,
-            rate_hz=self.count.rate_hz(time.monotonic()),
+            rate_hz=self.count.rate_hz(now_ns),
             age_s=float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9,
             reason=self.count.reason,
         )
