@@ -12,7 +12,7 @@ setup(
     zip_safe=True,
     maintainer="VLA ROS 2 maintainers",
     maintainer_email="maintainers@vla-ros2.invalid",
-    description="Vision-language-action models without ROS: backbones, heads, normalisation, checkpoints, fast inference.",
+    description="Vision-language-action models without ROS: backbones, heads, normalisation, checkpoints.",
     license="Apache-2.0",
     entry_points={
         "console_scripts": [],

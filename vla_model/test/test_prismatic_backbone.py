@@ -3,7 +3,12 @@
 import pytest
 import torch
 from tiny_model import batch, tiny_config
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from vla_model.adapter import VLAAdapter
 from vla_model.config import ModelConfig
@@ -38,7 +43,9 @@ def test_sequence_is_first_token_patches_prompt_queries():
         text = backbone.llm.embed_tokens(data["input_ids"])
         patches = backbone.patch_tokens(model.preprocess(data["images"]))
         sequence = torch.cat([text[:, :1], patches, text[:, 1:], backbone.action_queries.weight[None]], dim=1)
-        states = backbone.llm(inputs_embeds=sequence, output_hidden_states=True, use_cache=False).hidden_states
+        states = backbone.llm(
+            inputs_embeds=sequence, output_hidden_states=True, use_cache=False
+        ).hidden_states
     P = patches.shape[1]
     assert torch.equal(out.task_layers[0], patches)
     assert torch.equal(out.query_layers[0], backbone.action_queries.weight[None])
@@ -92,7 +99,9 @@ def test_patches_see_neither_text_nor_later_cameras():
     model = model_for()
     data = batch(model.config, size=2)
     before = features(model, data)
-    words = features(model, data | {"input_ids": torch.cat([data["input_ids"][:, :1], data["input_ids"][:, 1:] + 40], 1)})
+    words = features(
+        model, data | {"input_ids": torch.cat([data["input_ids"][:, :1], data["input_ids"][:, 1:] + 40], 1)}
+    )
     images = data["images"].clone()
     images[:, 1] = 255 - images[:, 1]
     second = features(model, data | {"images": images})
@@ -112,7 +121,9 @@ def test_padded_prompts_give_what_each_prompt_gives_alone(shifted):
     mask = torch.tensor([[1] * n + [0] * (9 - n) for n in lengths])
     together = features(model, data, mask)
     for b, n in enumerate(lengths):
-        alone = features(model, {"images": data["images"][b : b + 1], "input_ids": data["input_ids"][b : b + 1, :n]})
+        alone = features(
+            model, {"images": data["images"][b : b + 1], "input_ids": data["input_ids"][b : b + 1, :n]}
+        )
         for i in range(len(alone.query_layers)):
             assert torch.allclose(together.query_layers[i][b], alone.query_layers[i][0], atol=1e-5)
             assert torch.allclose(together.task_layers[i][b], alone.task_layers[i][0], atol=1e-5)

@@ -1,7 +1,7 @@
 """The Pro head against the equations it is defined by, written out here a second time in plain NumPy (float64)."""
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def angle(n, j, dim, bf16):
     return as_bf16(as_bf16(n) * as_bf16(theta))
 
 
-@lru_cache(maxsize=None)
+@cache
 def cos_sin(n, j, dim, bf16):
     a = np.float32(angle(n, j, dim, bf16))
     return (as_bf16(np.cos(a)), as_bf16(np.sin(a))) if bf16 else (np.cos(a), np.sin(a))
@@ -65,7 +65,10 @@ def linear(w, name, x):
 
 def layer_norm(w, name, x):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    return (
+        centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"]
+        + w[f"{name}.bias"]
+    )
 
 
 def softmax(s):
@@ -103,7 +106,12 @@ def naive_head(w, head, layers, task, query, state, noise):
     for i in range(layers):
         prefix = f"mlp_resnet_blocks.{i}."
         own = {k.removeprefix(prefix): v for k, v in w.items() if k.startswith(prefix)}
-        options = (head.heads, head.task_gate == "logits", head.rotary_pairing == "mixed", head.rotary_table == "bfloat16")
+        options = (
+            head.heads,
+            head.task_gate == "logits",
+            head.rotary_pairing == "mixed",
+            head.rotary_table == "bfloat16",
+        )
         x = block(own, x, task[i + 1], query[i + 1], p, *options)
     return linear(w, "fc2", layer_norm(w, "layer_norm2", x))
 
@@ -119,12 +127,19 @@ def random_head(config: ModelConfig, seed: int = 0) -> L1Head:
 
 def random_features(config: ModelConfig, size: int = 2, seed: int = 1) -> Features:
     g = torch.Generator().manual_seed(seed)
-    draw = lambda K: tuple(torch.randn(size, K, config.llm.width, generator=g) for _ in range(config.llm.layers + 1))  # noqa: E731
+
+    def draw(tokens: int):
+        return tuple(
+            torch.randn(size, tokens, config.llm.width, generator=g) for _ in range(config.llm.layers + 1)
+        )
+
     return Features(task_layers=draw(config.task_tokens), query_layers=draw(config.query_tokens))
 
 
 @pytest.mark.parametrize("form", [PUBLISHED, {}], ids=["published", "sound"])
-@pytest.mark.parametrize(("horizon", "action_dim", "cameras", "queries"), [(1, 2, 1, 3), (8, 7, 2, 8), (25, 14, 4, 5)])
+@pytest.mark.parametrize(
+    ("horizon", "action_dim", "cameras", "queries"), [(1, 2, 1, 3), (8, 7, 2, 8), (25, 14, 4, 5)]
+)
 @pytest.mark.parametrize("noisy", [False, True])
 def test_head_equals_its_equations(form, horizon, action_dim, cameras, queries, noisy):
     config = tiny_config(cameras, form, horizon=horizon, action_dim=action_dim, action_queries=queries)
@@ -136,8 +151,13 @@ def test_head_equals_its_equations(form, horizon, action_dim, cameras, queries, 
     w = {k: v.numpy().astype(np.float64) for k, v in head.state_dict().items()}
     z = noise.numpy() if noisy else np.zeros((horizon, action_dim * config.llm.width))
     for b in range(2):
-        task, query = ([h[b].numpy().astype(np.float64) for h in hs] for hs in (features.task_layers, features.query_layers))
-        expected = naive_head(w, config.head, config.llm.layers, task, query, state[b].numpy(), z.astype(np.float64))
+        task, query = (
+            [h[b].numpy().astype(np.float64) for h in hs]
+            for hs in (features.task_layers, features.query_layers)
+        )
+        expected = naive_head(
+            w, config.head, config.llm.layers, task, query, state[b].numpy(), z.astype(np.float64)
+        )
         assert np.abs(ours[b] - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
@@ -166,7 +186,9 @@ def test_only_the_sound_pairing_is_a_rotation():
     assert torch.allclose(halves(z).norm(dim=-1), z.norm(dim=-1), rtol=1e-5)
     assert not torch.allclose(mixed(z).norm(dim=-1), z.norm(dim=-1), rtol=1e-2)
     q, k = torch.randn(16, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
-    scores = halves(q.expand(40, 16)) @ halves(k.expand(40, 16)).T  # depends on the difference of positions alone
+    scores = (
+        halves(q.expand(40, 16)) @ halves(k.expand(40, 16)).T
+    )  # depends on the difference of positions alone
     assert torch.allclose(scores[0, 5], scores[30, 35], rtol=1e-5)
 
 

@@ -51,10 +51,14 @@ def observation(cameras: int = 2, seed: int = 0, instruction: str = "pick up the
     return Observation(images, rng.normal(size=STATE_DIM).astype(np.float32), instruction, stamp_ns=7)
 
 
-def batch(config: ModelConfig, size: int = 4, seed: int = 0, prompt_length: int = 12) -> dict[str, torch.Tensor]:
+def batch(
+    config: ModelConfig, size: int = 4, seed: int = 0, prompt_length: int = 12
+) -> dict[str, torch.Tensor]:
     """One training batch; the samples differ in their images alone."""
     g = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (size, len(config.camera_names), 28, 28, 3), generator=g, dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (size, len(config.camera_names), 28, 28, 3), generator=g, dtype=torch.uint8
+    )
     return {
         "images": images,
         "input_ids": torch.arange(prompt_length).expand(size, -1),

@@ -101,17 +101,16 @@ class Policy:
             raise ObservationError(
                 f"the observation lacks camera {', '.join(missing)}; the model expects {', '.join(self.camera_names)}"
             )
-        resized = []
-        for name in self.camera_names:
-            image = observation.images[name]
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise ObservationError(
-                    f"camera {name}: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
-                )
-            resized.append(
-                self.model.preprocess.resize(torch.from_numpy(image).to(self.model.device).unsqueeze(0))
-            )
+        resized = [self._image(name, observation.images[name]) for name in self.camera_names]
         return torch.cat(resized).unsqueeze(0)
+
+    def _image(self, name: str, image: np.ndarray) -> Tensor:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ObservationError(
+                f"camera {name}: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+            )
+        image = np.require(image, requirements="CW")  # copies only what torch cannot take as a view
+        return self.model.preprocess.resize(torch.from_numpy(image).to(self.model.device).unsqueeze(0))
 
     def _state(self, observation: Observation) -> np.ndarray:
         state = np.asarray(observation.state)

@@ -1,0 +1,107 @@
+"""Normalisation: exact inverses, the published formulas, and errors that name what is missing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vla_model.normalize import Normalizer, StatisticsError, describe, normalizers
+
+SCHEMES = ("bounds", "bounds_q99", "normal")
+values = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(2, 30), st.integers(1, 6)),
+    elements=st.floats(-100, 100, width=32),
+)
+
+
+@given(values, st.sampled_from(SCHEMES), st.randoms(use_true_random=False))
+def test_round_trip(data, scheme, random):
+    dim = data.shape[1]
+    statistics = describe(data) | {"mask": [random.random() < 0.7 for _ in range(dim)]}
+    normalizer = Normalizer.from_statistics(statistics, scheme, dim)
+    back = normalizer.denormalize(normalizer.normalize(data, clip=False))
+    low, high = np.array(statistics["min"]), np.array(statistics["max"])
+    # one value in float32, relative to the range it was scaled to
+    span = {"normal": np.array(statistics["std"]), "bounds": high - low}.get(
+        scheme, np.array(statistics["q99"]) - np.array(statistics["q01"])
+    )
+    z = np.abs(normalizer.normalize(data, clip=False)).max(0)
+    assert (np.abs(back - data) <= 1e-6 * (np.abs(data) + span * (1 + z)) + 1e-6)[:, span > 0].all()
+
+
+@given(values)
+def test_bounds_map_the_data_onto_minus_one_to_one(data):
+    normalizer = Normalizer.from_statistics(describe(data), "bounds", data.shape[1])
+    z = normalizer.normalize(data)
+    assert np.abs(z).max() <= 1
+    varying = np.ptp(data, axis=0) > 1e-3
+    assert np.allclose(z.min(0)[varying], -1, atol=1e-4) and np.allclose(z.max(0)[varying], 1, atol=1e-4)
+
+
+def test_published_formulas():
+    x, y = np.array([0.3, 5.0]), np.array([0.25, -1.5])
+    lo, hi = np.array([-1.0, 2.0]), np.array([1.0, 4.0])
+    normalizer = Normalizer.from_statistics({"q01": lo, "q99": hi}, "bounds_q99", 2)
+    assert np.allclose(normalizer.normalize(x), np.clip(2 * (x - lo) / (hi - lo + 1e-8) - 1, -1, 1))
+    assert np.allclose(
+        normalizer.denormalize(y), 0.5 * (y + 1) * (hi - lo + 1e-8) + lo
+    )  # beyond the bounds, unclipped
+    assert normalizer.normalize(x).dtype == normalizer.denormalize(y).dtype == np.float32
+
+
+def test_a_constant_dimension_becomes_zero_and_comes_back():
+    data = np.array([[1.0, 7.5], [2.0, 7.5], [3.0, 7.5]])
+    for scheme in SCHEMES:
+        normalizer = Normalizer.from_statistics(describe(data), scheme, 2)
+        z = normalizer.normalize(np.array([[2.0, 7.6]]))
+        assert z[0, 1] == 0
+        assert normalizer.denormalize(np.array([[0.0, 0.3]]))[0, 1] == 7.5
+
+
+def test_a_masked_dimension_passes():
+    normalizer = Normalizer.from_statistics(
+        {"min": [0, 0], "max": [2, 2], "mask": [True, False]}, "bounds", 2
+    )
+    assert normalizer.normalize(np.array([1.0, 30.0])) == pytest.approx([0.0, 30.0], abs=1e-6)
+    assert normalizer.denormalize(np.array([0.0, 30.0])) == pytest.approx([1.0, 30.0])
+
+
+@pytest.mark.parametrize(
+    ("statistics", "scheme", "message"),
+    [
+        (
+            {"min": [0.0, 0.0]},
+            "bounds",
+            r"rig\.action lacks 'max', which normalisation 'bounds' needs; it has: min",
+        ),
+        ({"min": [0.0], "max": [1.0]}, "bounds", r"rig\.action\.min has 1 values, expected 2"),
+        (
+            {"q01": [0.0, np.nan], "q99": [1.0, 1.0]},
+            "bounds_q99",
+            r"rig\.action\.q01 is not finite in dimension 1",
+        ),
+        ({"min": [0.0, 3.0], "max": [1.0, 2.0]}, "bounds", r"min is above max in dimension 1"),
+        ({"min": [0.0, 0.0], "max": [1.0, 1.0], "mask": [True]}, "bounds", r"mask has 1 values, expected 2"),
+    ],
+)
+def test_errors_name_the_entry(statistics, scheme, message):
+    with pytest.raises(StatisticsError, match=message):
+        Normalizer.from_statistics(statistics, scheme, 2, "rig.action")
+
+
+def test_errors_name_the_data_set():
+    entry = {"action": describe(np.eye(2)), "proprio": describe(np.eye(2))}
+    with pytest.raises(StatisticsError, match="lack 'other'; they have: one"):
+        normalizers({"one": entry}, "other", "bounds", 2, 2)
+    with pytest.raises(StatisticsError, match="name one"):
+        normalizers({"one": entry, "two": entry}, None, "bounds", 2, 2)
+    with pytest.raises(StatisticsError, match="'one' lack 'proprio'"):
+        normalizers({"one": {"action": entry["action"]}}, None, "bounds", 2, 2)
+
+
+def test_vectors_of_another_width_are_refused():
+    normalizer = Normalizer.from_statistics({"min": [0, 0], "max": [2, 2]}, "bounds", 2)
+    with pytest.raises(ValueError, match=r"2 values, got shape \(3,\)"):
+        normalizer.normalize(np.zeros(3))

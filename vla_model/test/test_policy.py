@@ -1,0 +1,205 @@
+"""From observation to chunk, to a directory and back, and what is said when something does not fit."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_model import ACTION_DIM, HORIZON, observation, statistics, tiny_config
+
+from vla_model.checkpoint import FILES, CheckpointError
+from vla_model.config import ModelConfig
+from vla_model.normalize import StatisticsError
+from vla_model.policy import ObservationError, Policy, build_policy
+from vla_model.tokenizer import build_tokenizer
+
+RIG = "name: tiny\ncontrol_rate_hz: 50\n"
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return build_policy(tiny_config(), statistics(), RIG, seed=3)
+
+
+@pytest.fixture
+def saved(policy, tmp_path):
+    policy.save(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+@pytest.mark.parametrize("cameras", [1, 2, 4])
+def test_predict_gives_a_chunk_in_the_rigs_units(cameras):
+    policy = build_policy(tiny_config(cameras), statistics(), RIG)
+    policy.warm_up()
+    chunk = policy.predict(observation(cameras))
+    assert chunk.shape == (HORIZON, ACTION_DIM) and chunk.dtype == np.float32 and np.isfinite(chunk).all()
+    assert (policy.horizon, policy.dt_s, len(policy.camera_names)) == (HORIZON, 0.02, cameras)
+
+
+def test_predict_is_deterministic_and_leaves_its_input_alone(policy):
+    seen = observation()
+    before = seen.state.copy()
+    assert np.array_equal(policy.predict(seen), policy.predict(seen))
+    assert np.array_equal(seen.state, before)
+
+
+def test_predict_listens_to_every_input(policy):
+    chunk = policy.predict(observation())
+    for name in policy.camera_names:
+        images = observation().images
+        images[name] = 255 - images[name]
+        assert not np.allclose(chunk, policy.predict(replace(observation(), images=images)))
+    assert not np.allclose(chunk, policy.predict(replace(observation(), state=observation().state + 1)))
+    assert not np.allclose(chunk, policy.predict(replace(observation(), instruction="open the drawer")))
+
+
+def test_predict_is_the_models_output_in_the_rigs_units(policy):
+    seen, model = observation(), policy.model
+    images = torch.stack([torch.from_numpy(seen.images[name]) for name in policy.camera_names])[None]
+    state = torch.from_numpy(policy.state_normalizer.normalize(seen.state))[None]
+    with torch.no_grad():
+        chunk = model.head.sample(model.features(images, policy._prompt_ids(seen.instruction)), state)[0]
+    low, high = (np.array(statistics()["tiny"]["action"][key]) for key in ("min", "max"))
+    expected = (chunk.numpy() + 1) / 2 * (high - low) + low
+    assert np.allclose(policy.predict(seen), expected, atol=1e-5)
+
+
+def test_cameras_of_other_sizes_and_extra_cameras(policy):
+    images = observation().images
+    images["cam_1"] = np.zeros((90, 31, 3), np.uint8)
+    wide = images | {"elsewhere": np.zeros((2, 2, 3), np.uint8)}
+    chunk = policy.predict(replace(observation(), images=images))
+    assert np.array_equal(chunk, policy.predict(replace(observation(), images=wide)))
+
+
+def test_read_only_images_and_views_are_taken_as_they_are(policy, recwarn):
+    plain = observation()
+    flipped = {
+        name: np.ascontiguousarray(image[..., ::-1])[..., ::-1] for name, image in plain.images.items()
+    }
+    for image in plain.images.values():
+        image.flags.writeable = False
+    assert np.array_equal(policy.predict(plain), policy.predict(replace(plain, images=flipped)))
+    assert not recwarn.list
+
+
+def test_the_seed_decides_the_weights():
+    one, same, other = (build_policy(tiny_config(), statistics(), RIG, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(one.predict(observation()), same.predict(observation()))
+    assert not np.array_equal(one.predict(observation()), other.predict(observation()))
+
+
+def test_save_and_load_are_bit_equal(policy, saved):
+    again = Policy.from_checkpoint(saved, device="cpu")
+    assert sorted(path.name for path in saved.iterdir()) == sorted(FILES)
+    assert again.config == policy.config and again.rig_text == RIG
+    assert np.array_equal(again.predict(observation()), policy.predict(observation()))
+    for name, value in policy.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value)
+
+
+def test_bfloat16_checkpoints_keep_their_type_and_run(policy, saved):
+    weights = {k: v.bfloat16() for k, v in load_file(saved / "model.safetensors").items()}
+    save_file(weights, saved / "model.safetensors")
+    half = Policy.from_checkpoint(saved, device="cpu", dtype=torch.bfloat16)
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    whole = Policy.from_checkpoint(saved, device="cpu").predict(observation())
+    assert np.abs(half.predict(observation()) - whole).max() < 0.1 * np.ptp(whole)
+
+
+def test_identity_follows_the_weights(saved, tmp_path):
+    first = Policy.from_checkpoint(saved, device="cpu").identity
+    assert first.startswith("tiny-") and len(first) == len("tiny-") + 12
+    build_policy(tiny_config(), statistics(), RIG, seed=4).save(tmp_path / "other" / "tiny")
+    second = Policy.from_checkpoint(tmp_path / "other" / "tiny", device="cpu").identity
+    assert second.startswith("tiny-") and second != first
+
+
+def test_config_survives_json():
+    for config in (tiny_config(), ModelConfig.published(("a", "b"), 14, 14, 25, 0.02)):
+        assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError, match=rf"lacks {name}; expected: config\.json, model\.safetensors"):
+        Policy.from_checkpoint(saved, device="cpu")
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        Policy.from_checkpoint(tmp_path / "nowhere")
+
+
+def test_missing_unexpected_and_misshapen_weights_are_named(saved):
+    weights = load_file(saved / "model.safetensors")
+    weights["head.fc9.weight"] = weights.pop("head.fc2.weight")
+    weights["head.fc2.bias"] = torch.zeros(3)
+    save_file(weights, saved / "model.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        Policy.from_checkpoint(saved, device="cpu")
+    assert "1 missing: head.fc2.weight" in str(error.value)
+    assert "1 unexpected: head.fc9.weight" in str(error.value)
+    assert "head.fc2.bias is (3,), expected (6,)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", "{", "config.json is not valid JSON"),
+        ("model.safetensors", "nonsense", "model.safetensors is not a readable safetensors file"),
+        ("tokenizer.json", "{}", "tokenizer.json is not a tokenizer file"),
+        ("dataset_statistics.json", "]", "dataset_statistics.json is not valid JSON"),
+    ],
+)
+def test_a_broken_file_is_named(saved, name, text, message):
+    (saved / name).write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        Policy.from_checkpoint(saved, device="cpu")
+
+
+def test_a_wrong_config_names_its_keys(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["horizon"], config["hroizon"] = -1, 8
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"horizon: .*greater than 0.*hroizon: Extra inputs"):
+        Policy.from_checkpoint(saved, device="cpu")
+
+
+def test_statistics_that_do_not_fit_are_named(saved):
+    table = json.loads((saved / "dataset_statistics.json").read_text())
+    del table["tiny"]["action"]["max"]
+    (saved / "dataset_statistics.json").write_text(json.dumps(table))
+    with pytest.raises(StatisticsError, match=r"tiny\.action lacks 'max'"):
+        Policy.from_checkpoint(saved, device="cpu")
+
+
+def test_a_vocabulary_too_large_is_named():
+    small = tiny_config().llm.model_copy(update={"vocab": 300})
+    with pytest.raises(CheckpointError, match="language model only 300"):
+        build_policy(tiny_config(llm=small), statistics(), RIG, build_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": {}}, "lacks camera cam_0, cam_1; the model expects cam_0, cam_1"),
+        ({"images": {"cam_0": np.zeros((4, 4, 3), np.uint8)}}, "lacks camera cam_1"),
+        ({"state": np.zeros(3, np.float32)}, r"state has shape \(3,\), the model expects \(5,\)"),
+        ({"state": np.array([0, 0, np.nan, 0, 0], np.float32)}, "not finite in dimension 2"),
+    ],
+)
+def test_an_observation_that_does_not_fit_is_refused(policy, change, message):
+    with pytest.raises(ObservationError, match=message):
+        policy.predict(replace(observation(), **change))
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_an_image_that_is_not_rgb_is_refused(policy, image):
+    with pytest.raises(ObservationError, match=r"camera cam_0: expected \(H, W, 3\) uint8 RGB"):
+        policy.predict(replace(observation(), images=observation().images | {"cam_0": image}))
