@@ -28,7 +28,7 @@ class Scene:
     def __init__(self, domain: int, folder: Path):
         self.folder = folder
         self._environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
-        self._processes = []
+        self._processes, self._sim = [], False
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("operator", context=self._context)
@@ -49,8 +49,9 @@ class Scene:
         self._processes.append(process)
         return process
 
-    def publisher(self):
-        return self.process(HERE / "recorder_rig_publisher.py", RIG, stdin=subprocess.PIPE)
+    def publisher(self, clock="sim"):
+        self._sim = clock == "sim"
+        return self.process(HERE / "recorder_rig_publisher.py", RIG, clock, stdin=subprocess.PIPE)
 
     def tell(self, publisher, **modes):
         publisher.stdin.write(json.dumps(modes) + "\n")
@@ -58,8 +59,9 @@ class Scene:
 
     def recorder(self, *options, **more):
         more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | more
-        patient = ["--ros-args", "-p", "settle_s:=0.5"]  # a loaded machine delays messages
-        own = ["--rig", RIG, "--folder", self.folder, *options, *patient]
+        # patient: a loaded machine delays messages
+        parameters = ["--ros-args", "-p", "settle_s:=0.5", "-p", f"use_sim_time:={self._sim}".lower()]
+        own = ["--rig", RIG, "--folder", self.folder, *options, *parameters]
         process = self.process("-m", "vla_recorder.record", *own, **more)
         self.spin(self._start.service_is_ready)
         return process

@@ -1,6 +1,7 @@
 """A process that publishes the topics of the aloha_sim rig with numbers that say where they belong.
 
 Everything published at grid time k * 20 ms carries k: joint states are stamped 2 ms before, commands 3 ms after it.
+"sim" as second argument: under a simulated clock at half speed, so that a loaded machine can follow; "real": now.
 One JSON object a line on stdin changes what one stream does, e.g. {"cam_low": "dead"}.
 """
 
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from vla_msgs.msg import RigCommand
@@ -117,10 +119,18 @@ def main():
         closed.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    k = time.time_ns() // PERIOD_NS + 1
-    while not closed.wait(max(0.0, (k * PERIOD_NS - time.time_ns()) * 1e-9)):
-        publisher.tick(k)
-        k += 1  # never skipped: a loaded machine publishes late, not less
+    if sys.argv[2] == "sim":
+        clock, k, wall_period_s = node.create_publisher(Clock, "/clock", 10), 5000, 0.04
+    else:
+        clock, k, wall_period_s = None, time.time_ns() // PERIOD_NS, PERIOD_NS * 1e-9
+    started_s, first_k = time.monotonic(), k
+    while not closed.wait(max(0.0, started_s + (k - first_k) * wall_period_s - time.monotonic())):
+        publisher.tick(k)  # none is skipped: a loaded machine publishes late, not less
+        if clock is not None:
+            now = Clock()
+            now.clock.sec, now.clock.nanosec = divmod(k * PERIOD_NS, 1_000_000_000)
+            clock.publish(now)
+        k += 1
 
 
 if __name__ == "__main__":

@@ -47,22 +47,23 @@ def expected_state(rig, k_of_source):
     return np.array([qpos, qvel, effort])
 
 
-def check_rows(path, all_alive=True):
-    """Every number and frame of every healthy row is what its stamps say; returns how many rows are healthy.
+def check_rows(path):
+    """Every number and frame of every healthy row is what its stamps say, none is from the row's future.
 
-    With every stream alive those stamps follow from the row's grid time.
+    Returns how many rows hold exactly the messages that were published for their time: all, unless a message
+    was lost or a stream of the test fails.
     """
-    rig = load_rig(RIG)
+    rig, on_time = load_rig(RIG), 0
     with EpisodeReader(path) as episode:
         assert (np.diff(episode.stamps_ns) == PERIOD_NS).all() and (episode.stamps_ns % PERIOD_NS == 0).all()
-        healthy = np.flatnonzero(episode.fresh.all(axis=1))
-        for t in healthy:
+        for t in np.flatnonzero(episode.fresh.all(axis=1)):
             k = int(episode.stamps_ns[t] // PERIOD_NS)
             stamps = dict(zip(episode.stream_names, map(int, episode.stream_stamps_ns[t]), strict=True))
-            if all_alive:
-                due = dict.fromkeys(CAMERAS, camera_k(k) * PERIOD_NS)
-                due |= dict.fromkeys(("follower_left", "follower_right"), k * PERIOD_NS - JOINTS_BEFORE_NS)
-                assert stamps == due | {"command": k * PERIOD_NS + COMMAND_AFTER_NS}
+            due = dict.fromkeys(CAMERAS, camera_k(k) * PERIOD_NS)
+            due |= dict.fromkeys(("follower_left", "follower_right"), k * PERIOD_NS - JOINTS_BEFORE_NS)
+            due["command"] = k * PERIOD_NS + COMMAND_AFTER_NS
+            on_time += stamps == due
+            assert all(stamps[name] <= due[name] for name in due)
             k_of_source = {name: (at_ns + JOINTS_BEFORE_NS) // PERIOD_NS for name, at_ns in stamps.items()}
             state = np.array([episode.qpos[t], episode.qvel[t], episode.effort[t]])
             np.testing.assert_allclose(state, expected_state(rig, k_of_source), rtol=1e-5, atol=1e-4)
@@ -75,7 +76,7 @@ def check_rows(path, all_alive=True):
             for i, camera in enumerate(CAMERAS):
                 frame = episode.images(camera)[t]
                 assert tuple(frame[0, 0]) == tuple(frame[-1, -1]) == colour(i, stamps[camera] // PERIOD_NS)
-        return len(healthy)
+        return on_time
 
 
 def test_rows_carry_what_was_published_at_their_time(stage):
@@ -127,7 +128,7 @@ def test_rows_carry_what_was_published_at_their_time(stage):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_recording_is_saved(stage, how):
-    stage.publisher()
+    stage.publisher("real")
     recorder = stage.recorder()
     stage.start()
     stage.until_rows(20)
@@ -135,7 +136,8 @@ def test_interrupted_recording_is_saved(stage, how):
     output = recorder.communicate(timeout=30)[0]
     assert recorder.returncode == 0 and "Traceback" not in output, output
     path = stage.folder / "episode_0.hdf5"
-    assert problems(path) == []
+    # on a loaded machine a command may come too late and its row is marked; nothing else may be wrong
+    assert [p for p in problems(path) if "not finite" not in p] == []
     with EpisodeReader(path) as episode:
         assert len(episode) >= 20 and episode.end_reason == "interrupted"
 
@@ -161,7 +163,7 @@ def test_streams_that_fail_are_marked_and_named(stage):
     stage.spin(lambda: not stage.stream("cam_high").reason)
     stopped = stage.stop()
     assert stopped.success and stopped.path == path
-    assert check_rows(path, all_alive=False) >= 5
+    assert check_rows(path) >= 5
     with EpisodeReader(path) as episode:
         column = {name: i for i, name in enumerate(episode.stream_names)}
         last = len(episode) - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
 
@@ -221,7 +220,6 @@ class Recorder(Node):
 
     def close(self) -> None:
         """Save a running episode; nothing recorded is lost when the process is asked to end."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the saving
         if self.recording:
             self.get_logger().info("interrupted: saving the episode")
             self.stop(Ending("interrupted"))

@@ -17,6 +17,7 @@ from vla_recorder.tally import Tally
 
 DISK_RESERVE_BYTES = 256 << 20  # end while there is still room to finish the file
 _CLOCK_BACK_NS = 1_000_000_000
+_END = object()  # after the last row in the queue
 
 
 class RowSource(Protocol):
@@ -88,7 +89,7 @@ class Take:
         self._patience_ns = self._period_ns + round(settle_s * 1e9)
         self.start_ns = now_ns()
         self._next_ns = grid_at_or_after(self.start_ns, self._period_ns)
-        self._queue: queue.Queue[Row | None] = queue.Queue(queue_rows)
+        self._queue: queue.Queue = queue.Queue(queue_rows)
         self._ending: Ending | None = None
         self._write_problem = ""
         self._stop = threading.Event()
@@ -186,7 +187,7 @@ class Take:
             ending = Ending(f"internal error: {error!r}")
         self._ending = self._ending or ending
         self._stop.set()
-        self._queue.put(None)
+        self._queue.put(_END)
         self._write_thread.join()
         try:
             self._on_done(self.report)
@@ -194,20 +195,28 @@ class Take:
             self._finished.set()
 
     def _write(self) -> None:
-        while True:
-            try:
-                row = self._queue.get(timeout=FLUSH_INTERVAL_S)
-                if row is None:
-                    break
-                if not self._write_problem:
-                    self.writer.append(row)
-            except queue.Empty:
-                self.writer.flush_if_due()
-            except EpisodeError as error:
-                self._write_problem = str(error)
-            if not self._write_problem and self._disk_full():
-                self._write_problem = "the disk is nearly full"
+        while (row := self._next_row()) is not _END:
+            if not self._write_problem:
+                self._write_problem = self._write_row(row)
         self._finish(self._ending)
+
+    def _next_row(self):
+        """A row, None when none came for a while, or _END."""
+        try:
+            return self._queue.get(timeout=FLUSH_INTERVAL_S)
+        except queue.Empty:
+            return None
+
+    def _write_row(self, row: Row | None) -> str:
+        """Append a row, or flush when there is none; returns why writing must end, or nothing."""
+        try:
+            if row is None:
+                self.writer.flush_if_due()
+            else:
+                self.writer.append(row)
+        except EpisodeError as error:
+            return str(error)
+        return "the disk is nearly full" if self._disk_full() else ""
 
     def _disk_full(self) -> bool:
         if self.writer.rows % 50:
@@ -217,7 +226,9 @@ class Take:
     def _finish(self, ending: Ending) -> None:
         reason = self._write_problem or ending.reason
         try:
-            if not ending.save:
+            if self.writer.failed:
+                path = self.writer.path
+            elif not ending.save:
                 path = self.writer.discard(reason)
             elif self.writer.rows == 0:
                 path = self.writer.discard(reason := self.waiting_for or f"{reason}, before the first row")
@@ -229,7 +240,7 @@ class Take:
         self.report = self._make_report(path, saved, reason, ending)
 
     def _make_report(self, path: Path, saved: bool, reason: str, ending: Ending) -> dict:
-        rows = self.writer.rows
+        rows = self.writer.flushed_rows
         return {
             "path": str(path),
             "saved": saved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -33,6 +34,8 @@ class EpisodeWriter:
         self.folder = Path(folder).expanduser()
         self.header = header
         self.rows = 0
+        self.flushed_rows = 0
+        self.failed = False  # the disk refused; nothing more can be written
         self.index, self._file = _create(self.folder)
         self.path = layout.partial_path(self.folder, self.index)
         self._pending: list[Row] = []
@@ -66,8 +69,8 @@ class EpisodeWriter:
             self._pending.append(row)
             self.rows += 1
             self.flush_if_due()
-        except OSError as error:
-            raise EpisodeError(f"{self.path}: cannot write row {self.rows}: {error}") from error
+        except (OSError, RuntimeError) as error:  # h5py raises either
+            raise self._give_up(error) from error
 
     def flush_if_due(self) -> None:
         """Flush when the last flush is FLUSH_INTERVAL_S ago or a block is full."""
@@ -79,8 +82,9 @@ class EpisodeWriter:
         try:
             self._write_pending()
             self._file.flush()
-        except (OSError, RuntimeError) as error:  # h5py raises either
-            raise EpisodeError(f"{self.path}: cannot write: {error}") from error
+        except (OSError, RuntimeError) as error:
+            raise self._give_up(error) from error
+        self.flushed_rows = self.rows
         self._flushed_at_s = time.monotonic()
 
     def close(self, end_reason: str, label: str = "none", checkpoint: str | None = None) -> Path:
@@ -105,22 +109,41 @@ class EpisodeWriter:
     def _finish(self, end_reason: str, label: str, target: Path, checkpoint: str | None = None) -> Path:
         if label not in layout.LABELS:
             raise ValueError(f"label must be one of {layout.LABELS}, got {label!r}")
+        if self.failed:
+            raise EpisodeError(f"{self.path}: was given up; its first {self.flushed_rows} rows are on disk")
+        self.flush()
         try:
-            self._write_pending()
-            vla = self._file[layout.VLA]
-            vla.attrs.update(end_reason=end_reason, label=label, ended=_now())
+            attrs = self._file[layout.VLA].attrs
+            attrs.update(end_reason=end_reason, label=label, ended=_now())
             if checkpoint is not None:
-                vla.attrs["checkpoint"] = checkpoint
+                attrs["checkpoint"] = checkpoint
+            self._file.flush()
             self._file.close()
+        except (OSError, RuntimeError) as error:
+            raise self._give_up(error) from error
+        try:
             if target.exists():
                 raise FileExistsError(errno.EEXIST, "somebody else wrote this file", str(target))
             os.rename(self.path, target)
-        except (OSError, RuntimeError) as error:  # h5py raises either from a failing close
-            raise EpisodeError(
-                f"{self.path}: cannot finish the episode: {error}. What was flushed before is in this file"
-            ) from error
+        except OSError as error:
+            raise EpisodeError(f"{self.path}: is complete but cannot be renamed: {error}") from error
         self.path = target
         return target
+
+    def _give_up(self, error: Exception) -> EpisodeError:
+        """Leave a file that cannot be written as it is: what was flushed stays, HDF5 finishes into the void.
+
+        Without this HDF5 tries to write again when the interpreter ends, and crashes it.
+        """
+        if not self.failed:
+            self.failed = True
+            with open(os.devnull, "r+b", buffering=0) as void:
+                os.dup2(void.fileno(), self._file.id.get_vfd_handle())
+            with contextlib.suppress(OSError, RuntimeError):
+                self._file.close()
+        return EpisodeError(
+            f"{self.path}: cannot write: {error}. Its first {self.flushed_rows} rows are on disk"
+        )
 
     def _write_pending(self) -> None:
         rows, self._pending = self._pending, []
