@@ -46,7 +46,10 @@ def run_node(make: Callable[[], Node], args: list[str] | None = None) -> int:
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while rclpy.ok():
+        ended = threading.Event()
+        # Raised inside rclpy's C++ code, KeyboardInterrupt would surface as some other error.
+        _on_signals(lambda _number, _frame: ended.set())
+        while rclpy.ok() and not ended.is_set():
             executor.spin_once(timeout_sec=0.1)  # Python handles signals only between waits
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
