@@ -88,7 +88,7 @@ class SimRig(Node):
             (
                 "real_time_factor",
                 1.0,
-                describe("Highest speed relative to wall time; 0: as fast as possible", 0.0, 100.0),
+                describe("Highest speed relative to wall time; 0: as fast as commands come", 0.0, 100.0),
             ),
             (
                 "render",
@@ -194,9 +194,10 @@ class SimRig(Node):
         missing = self._inbox.wait(self._commanded_sinks, self._value("lockstep_timeout_s"))
         if missing:
             self.lockstep_timeouts += 1
+            topics = ", ".join(self._rig.sinks[name].topic for name in missing)
             self.get_logger().warning(
-                f"lockstep: no command on {', '.join(self._rig.sinks[name].topic for name in missing)} within "
-                f"{self._value('lockstep_timeout_s'):g} s ({self.lockstep_timeouts} timeouts so far)",
+                f"lockstep: no command on {topics} within {self._value('lockstep_timeout_s'):g} s "
+                f"({self.lockstep_timeouts} timeouts so far)",
                 throttle_duration_sec=5.0,
             )
 
@@ -204,11 +205,16 @@ class SimRig(Node):
         return [name for name, s in self._command_subscriptions.items() if s.get_publisher_count()]
 
     def _pace(self, due_s: float) -> float:
-        """Sleep so that simulated time does not outrun wall time; lost time is not caught up."""
-        factor = self._value("real_time_factor")
-        now_s = time.monotonic()
+        """Sleep so that simulated time does not outrun wall time; lost time is not caught up.
+
+        Without a speed limit lockstep sets the pace. Until somebody commands it cannot: then real time
+        does, or those who are about to command would never catch up with the joint states.
+        """
+        factor, now_s = self._value("real_time_factor"), time.monotonic()
         if factor <= 0.0:
-            return now_s
+            if not self._value("lockstep") or self._commanded_sinks():
+                return now_s
+            factor = 1.0
         due_s = max(due_s + self._dt_ns * 1e-9 / factor, now_s)
         self._stop.wait(due_s - now_s)
         return due_s

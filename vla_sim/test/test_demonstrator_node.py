@@ -1,0 +1,94 @@
+"""Simulated rig, demonstrator and teleop as processes: leaders move, followers follow, the task succeeds."""
+
+import pytest
+from geometry_msgs.msg import Pose
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from sim_graph import blind_rig, graph, stamp_ns
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from vla_msgs.msg import TaskStatus
+from vla_msgs.srv import ResetWorld
+from vla_sim.demonstrator_node import was_reset
+from vla_sim.world import ARM_JOINTS, START_ARM_RAD
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LEADER_CLOSED_RAD, LEADER_OPEN_RAD = -0.6842, 0.3083
+
+
+@pytest.fixture
+def onlooker(tmp_path):
+    with graph(tmp_path) as opened:
+        yield opened
+
+
+def start(onlooker):
+    return onlooker.call(Trigger, "demonstrator/start", Trigger.Request())
+
+
+def reset(onlooker, **world):
+    answer = onlooker.call(ResetWorld, "sim_rig/reset", ResetWorld.Request(**world))
+    assert answer.success, answer.message
+
+
+def test_leaders_answer_every_status(onlooker, tmp_path):
+    rig = blind_rig(tmp_path)
+    leaders = {arm: onlooker.collect(JointState, f"leader_{arm}/joint_states") for arm in ("left", "right")}
+    statuses = onlooker.collect(TaskStatus, "task_status")
+    done = onlooker.collect(Bool, "demonstrator/done", profile=LATCHED)
+    onlooker.start("vla_sim", "demonstrator", rig=rig)
+    answer = start(onlooker)
+    assert not answer.success and "is sim_rig running?" in answer.message
+    onlooker.start("vla_sim", "sim_rig", rig=rig, real_time_factor=2.0)
+    onlooker.until(lambda: all(len(messages) > 10 for messages in leaders.values()), "leaders at rest")
+    stamps = {stamp_ns(s.header.stamp) for s in statuses}
+    for messages in leaders.values():
+        assert list(messages[-1].name) == [*ARM_JOINTS, "gripper"]
+        assert list(messages[-1].position) == pytest.approx([*START_ARM_RAD, LEADER_CLOSED_RAD])
+        assert {stamp_ns(m.header.stamp) for m in messages[:-3]} <= stamps
+    assert start(onlooker).success
+    right = leaders["right"]
+    onlooker.until(lambda: right[-1].position[6] == pytest.approx(LEADER_OPEN_RAD), "the gripper to open")
+    assert not start(onlooker).success, "one demonstration at a time"
+    assert [m.data for m in done] == [False] * len(done)
+    reset(onlooker, seed=9)
+    rest = pytest.approx([*START_ARM_RAD, LEADER_CLOSED_RAD])
+    onlooker.until(lambda: list(right[-1].position) == rest, "leaders back at rest after the reset")
+    assert onlooker.interrupt("demonstrator") == 0
+    assert "Traceback" not in onlooker.log("demonstrator")
+
+
+@pytest.mark.parametrize("task", ["transfer_cube", "insertion"])
+def test_teleoperated_demonstration_succeeds(onlooker, tmp_path, task):
+    rig = blind_rig(tmp_path)
+    done = onlooker.collect(Bool, "demonstrator/done", profile=LATCHED)
+    onlooker.start("vla_sim", "sim_rig", rig=rig, task=task, real_time_factor=0.0, lockstep_timeout_s=5.0)
+    onlooker.start("vla_sim", "demonstrator", rig=rig, use_sim_time=True)
+    onlooker.start("vla_rig", "teleop", rig=rig, use_sim_time=True, lockstep=True)
+    onlooker.until(lambda: "mirroring" in onlooker.log("teleop"), "teleop")
+    for seed in (1, 2):
+        reset(onlooker, seed=seed)
+        onlooker.until(lambda seed=seed: onlooker.status.seed == seed, "the new world")
+        answer = start(onlooker)
+        assert answer.success, answer.message
+        onlooker.until(lambda: done and not done[-1].data, "the start")
+        onlooker.until(lambda: done[-1].data, "the end of the demonstration")
+        assert onlooker.status.success and onlooker.status.reward == 4, onlooker.status
+    assert "lockstep: no command" not in onlooker.log("sim_rig")
+
+
+def test_what_counts_as_a_reset():
+    def status(seed=0, task="insertion", max_reward=2, x=0.1):
+        message = TaskStatus(seed=seed, task=task, max_reward=max_reward, object_names=["cube"])
+        pose = Pose()
+        pose.position.x = x
+        message.object_poses = [pose]
+        return message
+
+    assert not was_reset(status(), status())
+    assert not was_reset(status(), status(max_reward=3, x=0.11)), "an object being moved"
+    assert was_reset(status(), status(seed=1))
+    assert was_reset(status(), status(task="transfer_cube"))
+    assert was_reset(status(), status(max_reward=0))
+    assert was_reset(status(), status(x=0.2))
