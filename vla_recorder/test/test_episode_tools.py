@@ -1,0 +1,93 @@
+"""What `episode inspect` and `episode validate` say and draw."""
+
+import json
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+from recorder_episodes import header, row
+
+from vla_recorder.episode.reader import EpisodeReader
+from vla_recorder.episode.writer import EpisodeWriter
+from vla_recorder.tools.cli import main
+from vla_recorder.tools.pictures import contact_sheet, joint_plot
+
+
+@pytest.fixture
+def path(tmp_path):
+    head = header(height=48, width=64, checkpoint="aloha-1 3f2a")
+    writer = EpisodeWriter(tmp_path, head)
+    for t in range(40):
+        made = row(t, head)
+        made.fresh[1] = t < 20
+        writer.append(made)
+    return writer.close("operator", "failure")
+
+
+def test_inspect_text(path, capsys):
+    assert main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "40 rows, 0.80 s at 50 Hz; ended: operator; label: failure",
+        "hand over the cube, größer",
+        "rig: test_rig (simulated)",
+        "cam_high 48x64x3",
+        "checkpoint: aloha-1 3f2a",
+        "gate interventions: position 1, velocity 1",
+    ):
+        assert part in text
+    stale = {
+        line.split()[0]: line.split()[4] for line in text.splitlines() if line.split()[0].startswith("cam_")
+    }
+    assert stale == {"cam_high": "0.0", "cam_low": "50.0", "cam_left_wrist": "0.0", "cam_right_wrist": "0.0"}
+
+
+def test_inspect_json_counts(path, capsys):
+    assert main(["inspect", "--json", str(path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rows"] == 40 and report["streams"]["cam_low"]["stale"] == 20
+    assert report["streams"]["cam_high"]["repeated"] == 6  # rows 0, 7, ... 35
+
+
+def test_pictures(path, tmp_path, capsys):
+    assert main(["inspect", str(path), "--pictures", str(tmp_path / "look")]) == 0
+    for what in ("cameras", "joints"):
+        picture = cv2.imread(str(tmp_path / "look" / f"episode_0_{what}.png"))
+        assert picture.shape[0] > 500 and picture.std() > 10
+
+
+def test_contact_sheet_shows_the_frames_of_its_moments(path):
+    with EpisodeReader(path) as episode:
+        cells = np.reshape(contact_sheet(episode, moments=5).axes, (4, 5))
+        assert [cell.get_title() for cell in cells[0]][-1] == "0.78 s (row 39)"
+        for column, t in enumerate((0, 10, 20, 29, 39)):
+            shown = cells[1, column].images[0].get_array()
+            np.testing.assert_array_equal(shown, episode.images("cam_low")[t])
+
+
+def test_joint_plot_draws_every_joint_in_its_arms_column(path):
+    with EpisodeReader(path) as episode:
+        cells = np.reshape(joint_plot(episode).axes, (7, 2))
+        for column, side in enumerate(("left", "right")):
+            assert all(cell.get_title(loc="left").startswith(side) for cell in cells[:, column])
+        action, qpos = cells[1, 1].get_lines()
+        np.testing.assert_array_equal(qpos.get_ydata(), episode.qpos[:, 8])
+        np.testing.assert_array_equal(action.get_ydata(), episode.action[:, 8])
+
+
+def test_plain_act_file_can_be_looked_at(tmp_path, capsys):
+    with h5py.File(tmp_path / "episode_3.hdf5", "w") as file:
+        file.attrs["sim"] = True
+        for name in ("action", "observations/qpos", "observations/qvel", "observations/effort"):
+            file.create_dataset(name, data=np.ones((7, 14), "f4"))
+        file.create_dataset("observations/images/top", data=np.zeros((7, 4, 6, 3), "u1"))
+    assert main(["inspect", str(tmp_path / "episode_3.hdf5"), "--pictures", str(tmp_path)]) == 0
+    assert "7 rows, rate not recorded" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_line(path, tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "none.hdf5")]) == 2
+    assert capsys.readouterr().err == f"episode: {tmp_path}/none.hdf5: no such file\n"
+    assert main(["validate", str(path), str(tmp_path / "none.hdf5")]) == 1
+    assert capsys.readouterr().out == f"{path}: valid\n{tmp_path}/none.hdf5: no such file\n"
