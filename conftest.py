@@ -24,7 +24,7 @@ def domain_id():
 
 @pytest.fixture
 def spawn(domain_id):
-    """spawn(command, **environment) -> Process in the test's domain; all are killed at the end."""
+    """Start a Process in the test's domain: spawn(command, NAME="value"). All are killed at the end."""
     started = []
 
     def start(command: list[str], **environment: str) -> Process:

@@ -83,6 +83,10 @@ class StampedRing:
         self._items.clear()
 
     @property
+    def oldest_ns(self) -> int | None:
+        return self._items[0].stamp_ns if self._items else None
+
+    @property
     def newest_ns(self) -> int | None:
         return self._items[-1].stamp_ns if self._items else None
 
@@ -128,11 +132,12 @@ class Aligner:
         return sample
 
     def _absent(self, name: str, t_ns: int) -> str:
-        newest_ns = self.newest_ns(name)
-        if newest_ns is None:
+        with self._changed:
+            oldest_ns = self._rings[name].oldest_ns
+        if oldest_ns is None:
             return "nothing received"
-        ahead_s = (newest_ns - t_ns) * 1e-9
-        return f"nothing as old as t; the newest stamp is {ahead_s:.3f} s later (are the clocks in step?)"
+        ahead_s = (oldest_ns - t_ns) * 1e-9
+        return f"nothing as old as t; the oldest stamp is {ahead_s:.3f} s later (are the clocks in step?)"
 
     def clear(self) -> None:
         """Forget everything, for a clock that was set back."""

@@ -13,9 +13,13 @@ from rclpy.time import Time
 from vla_msgs.msg import RigCommand
 from vla_rig.gate import CommandGate, GateClosedError, Passed
 from vla_rig.rig import Rig
-from vla_rig.sinks import RigSinks
+from vla_rig.sinks import UNNAMED, RigSinks
 
 RIVAL_CHECK_S = 1.0
+DISCOVERY_S = 1.5
+"""A node this young may not have discovered who else commands the rig."""
+NAMES_S = 3.0
+"""How long to wait for the names of rivals."""
 RECORD_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -39,13 +43,15 @@ class Commander:
         self._lock = threading.Lock()  # after stop() has returned, nothing is sent any more
         self._last_ns: int | None = None
         self._dt_s = rig.dt_s
-        self._checked_s = 0.0
+        self._checked_s, self._created_s = 0.0, time.monotonic()
 
     def open(self) -> None:
         """Begin commanding from the measured pose.
 
+        Right after the construction it waits for discovery first (DISCOVERY_S; NAMES_S more for names).
         Raises GateClosedError when somebody else commands this rig.
         """
+        self._discover()
         with self._lock:
             self._refuse_rivals()
             self._sinks.open()
@@ -76,6 +82,12 @@ class Commander:
         with self._lock:
             passed = self.gate.hold()
             self._send(passed.sent, passed, t_ns)
+
+    def _discover(self) -> None:
+        time.sleep(max(0.0, self._created_s + DISCOVERY_S - time.monotonic()))
+        end_s = time.monotonic() + NAMES_S
+        while time.monotonic() < end_s and any(UNNAMED in rival for rival in self._sinks.rivals()):
+            time.sleep(0.05)
 
     def _refuse_rivals(self) -> None:
         self._checked_s = time.monotonic()

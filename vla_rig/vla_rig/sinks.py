@@ -13,6 +13,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from vla_rig.rig import Rig, Sink
 
@@ -20,6 +21,7 @@ from vla_rig.rig import Rig, Sink
 COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
+UNNAMED = "a node whose name is not discovered yet"
 _POINT_FIELD = {"position": "positions", "velocity": "velocities", "effort": "effort"}
 
 
@@ -94,6 +96,12 @@ def _finite(sink: Sink, name: str, value: float) -> float:
     return float(value)
 
 
+def _node_name(info: TopicEndpointInfo) -> str:
+    if info.node_name == "_NODE_NAME_UNKNOWN_":
+        return UNNAMED
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
 class RigSinks:
     """Publishers for every sink of a rig. Only vla_rig.commander uses it."""
 
@@ -147,7 +155,7 @@ class RigSinks:
         for name, sink in self._rig.sinks.items():
             topic = self._node.resolve_topic_name(sink.topic)
             infos = self._node.get_publishers_info_by_topic(topic)
-            others = Counter(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos)
+            others = Counter(_node_name(i) for i in infos)
             if name in self._publishers:
                 others[self._node.get_fully_qualified_name()] -= 1
             if +others:
