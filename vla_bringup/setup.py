@@ -7,6 +7,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_bringup"]),
         ("share/vla_bringup", ["package.xml"]),
+        ("share/vla_bringup/dds", ["dds/shared_memory.xml"]),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -1,3 +1,5 @@
+from glob import glob
+
 from setuptools import find_packages, setup
 
 setup(
@@ -7,6 +9,9 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_policy_node"]),
         ("share/vla_policy_node", ["package.xml"]),
+        # Links to the top-level folders, where people look for them.
+        ("share/vla_policy_node/launch", sorted(glob("launch/*.launch.py"))),
+        ("share/vla_policy_node/config", sorted(glob("config/*.yaml"))),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -1,0 +1,176 @@
+"""Runs a list of processes together: prefixed logs, one ends -> all end, and none is left behind.
+
+asyncio's subprocesses, and setpriv (util-linux) so that the kernel stops the nodes even when this process is killed.
+honcho would print as well, but after Ctrl-C it never escalates while all processes hang, and its children
+survive its own death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shlex
+import shutil
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from vla_bringup.processes import Process
+
+# Nodes close on SIGINT (hold the arms, finish the episode file); then it gets rougher.
+STOPPING = ((signal.SIGINT, 10.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0))
+COLOURS = (36, 33, 32, 35, 34, 31)
+LINE_LIMIT_BYTES = 1 << 20
+
+
+class StartError(RuntimeError):
+    """A process that cannot be started; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run under a name. `environment` is on top of what is inherited."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join(
+            [f"{k}={shlex.quote(v)}" for k, v in self.environment.items()] + [shlex.join(self.arguments)]
+        )
+
+
+def command_of(process: Process) -> Command:
+    """The program of a process, found through the ament index. Raises StartError when it is not built."""
+    try:
+        folder = Path(get_package_prefix(process.package)) / "lib" / process.package
+    except PackageNotFoundError:
+        raise StartError(
+            f"package '{process.package}' is not there: build the workspace (make setup, or colcon build) and "
+            "source it (source env.bash, or install/setup.bash)"
+        ) from None
+    program = folder / process.executable
+    if not os.access(program, os.X_OK):
+        raise StartError(
+            f"package '{process.package}' has no executable '{program}': build the workspace again"
+        )
+    return Command(process.name, [str(program), *process.ros_arguments()], process.environment)
+
+
+def run(commands: Sequence[Command]) -> int:
+    """Run until one ends or SIGINT, SIGTERM or SIGHUP comes, then stop the others.
+
+    Returns 0 after a signal, otherwise the exit code of the one that ended first (128 + n when signal n killed it);
+    1 when one had to be killed at the end.
+    """
+    return asyncio.run(_Group(commands).run())
+
+
+class _Group:
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self._commands = commands
+        self._width = max(len(command.name) for command in commands)
+        self._colours = dict(zip((c.name for c in commands), itertools.cycle(COLOURS)))
+        self._terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._running: dict[asyncio.Task[int], tuple[str, asyncio.subprocess.Process]] = {}
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        code = 1
+        try:
+            for command in self._commands:
+                await self._start(command)
+            code = await self._first_end()
+        finally:
+            killed = await self._stop()
+        return 1 if killed else code
+
+    async def _start(self, command: Command) -> None:
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+        process = await asyncio.create_subprocess_exec(
+            *guard,
+            *command.arguments,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=self._environment(command),
+            start_new_session=True,  # Ctrl-C comes here alone; we pass it on, and can signal the whole group
+            limit=LINE_LIMIT_BYTES,
+        )
+        self._say(command.name, f"started: {command}")
+        self._running[asyncio.create_task(self._follow(command.name, process))] = (command.name, process)
+
+    def _environment(self, command: Command) -> dict[str, str]:
+        colour = {"RCUTILS_COLORIZED_OUTPUT": "1"} if self._terminal else {}
+        return {"PYTHONUNBUFFERED": "1", **colour, **os.environ, **command.environment}
+
+    async def _follow(self, name: str, process: asyncio.subprocess.Process) -> int:
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # no line end within LINE_LIMIT_BYTES; asyncio has dropped it
+                line = b"(a line too long to show)\n"
+            if not line:
+                break
+            self._say(name, line.decode(errors="replace").rstrip())
+        return await process.wait()
+
+    async def _first_end(self) -> int:
+        stop = asyncio.create_task(self._signals.get())
+        done, _ = await asyncio.wait([stop, *self._running], return_when=asyncio.FIRST_COMPLETED)
+        if stop in done:
+            self._say("vla", f"{stop.result().name}: stopping")
+            return 0
+        stop.cancel()
+        ended = next(task for task in self._running if task in done)
+        name, code = self._running[ended][0], ended.result()
+        self._say("vla", f"{name} {_describe(code)}: stopping the others")
+        return code if code >= 0 else 128 - code
+
+    async def _stop(self) -> bool:
+        """Stop what still runs, group by group, ever more firmly; True if something had to be killed."""
+        for number, grace_s in STOPPING:
+            alive = [entry for task, entry in self._running.items() if not task.done()]
+            for (
+                _,
+                process,
+            ) in self._running.values():  # the groups of ended ones too: they may have left children
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            if not alive:
+                return False
+            if number == signal.SIGKILL:
+                self._say("vla", "did not stop, killed: " + ", ".join(name for name, _ in alive))
+            await self._all_ended(grace_s)
+        return True
+
+    async def _all_ended(self, grace_s: float) -> None:
+        """Wait for the end of all; a second Ctrl-C shortens it."""
+        ended = asyncio.create_task(asyncio.wait(self._running))
+        again = asyncio.create_task(self._signals.get())
+        await asyncio.wait([ended, again], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        again.cancel()
+
+    def _say(self, name: str, text: str) -> None:
+        head = f"{name:<{self._width}} |"
+        if self._terminal:
+            head = f"\033[{self._colours.get(name, 37)}m{head}\033[0m"
+        with contextlib.suppress(BrokenPipeError):
+            print(f"{head} {text}", flush=True)
+
+
+def _describe(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
