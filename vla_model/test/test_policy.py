@@ -203,3 +203,12 @@ def test_an_observation_that_does_not_fit_is_refused(policy, change, message):
 def test_an_image_that_is_not_rgb_is_refused(policy, image):
     with pytest.raises(ObservationError, match=r"camera cam_0: expected \(H, W, 3\) uint8 RGB"):
         policy.predict(replace(observation(), images=observation().images | {"cam_0": image}))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_gpu_gives_what_the_cpu_gives(saved):
+    whole = Policy.from_checkpoint(saved, device="cpu").predict(observation())
+    for dtype, share in ((torch.float32, 1e-2), (None, 0.1)):
+        chunk = Policy.from_checkpoint(saved, dtype=dtype).predict(observation())
+        assert np.abs(chunk - whole).max() < share * np.ptp(whole)

@@ -58,3 +58,17 @@ def test_channels_keep_their_order():
     x[..., 0] = 250
     out = preprocessor().resize(x)
     assert (out[:, 0] == 250).all() and (out[:, 1:] == 0).all()
+
+
+def test_the_way_without_an_integer_kernel_gives_levels_too():
+    out = preprocessor().resize(torch.empty(2, 48, 64, 3, dtype=torch.uint8, device="meta"))
+    assert out.shape == (2, 3, 28, 28) and out.dtype == torch.uint8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_gpu_and_cpu_agree_to_two_levels(mode):
+    x = images(2, 48, 64, 3)
+    error = preprocessor(resize=mode).resize(x.cuda()).cpu().int() - preprocessor(resize=mode).resize(x).int()
+    assert error.abs().max() <= 2

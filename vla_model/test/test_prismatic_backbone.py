@@ -129,21 +129,25 @@ def test_padded_prompts_give_what_each_prompt_gives_alone(shifted):
             assert torch.allclose(together.task_layers[i][b], alone.task_layers[i][0], atol=1e-5)
 
 
-def test_towers_stop_before_their_last_block():
-    """The same as the whole model's hidden state after the last block but one, without prefix tokens and final norm."""
-    model = model_for()
-    pixels = model.preprocess(batch(model.config, size=1)["images"])
-    for ours, whole, prefix in (
-        (model.backbone.dinov2, Dinov2WithRegistersModel(_deeper(model.backbone.dinov2.config)), 3),
-        (model.backbone.siglip, SiglipVisionModel(_deeper(model.backbone.siglip.config)), 0),
+def test_patch_features_come_from_the_last_block_but_one():
+    """As transformers gives them for whole towers: no final norm, DINOv2's class and register tokens dropped."""
+    backbone = model_for().backbone
+    pixels = model_for().preprocess(batch(backbone.config, size=1)["images"])
+    patches = []
+    for tower, kind, x, prefix in (
+        (backbone.dinov2, Dinov2WithRegistersModel, pixels[0][0], 3),
+        (backbone.siglip, SiglipVisionModel, pixels[1][0], 0),
     ):
-        missing, unexpected = whole.load_state_dict(ours.state_dict(), strict=False)
-        assert not unexpected and missing
-        x = pixels[0 if prefix else 1][0]
+        whole = kind(_deeper(tower.config)).eval()
+        missing, unexpected = whole.load_state_dict(tower.state_dict(), strict=False)
+        assert missing and not unexpected
         with torch.no_grad():
-            states = whole.eval()(pixel_values=x, output_hidden_states=True).hidden_states
-            got = ours.encoder(ours.embeddings(x)).last_hidden_state
-        assert len(states) == 4 and torch.allclose(got[:, prefix:], states[-2][:, prefix:], atol=1e-6)
+            states = whole(pixel_values=x, output_hidden_states=True).hidden_states
+        assert len(states) == 4  # embeddings and three blocks
+        patches.append(states[-2][:, prefix:])
+    with torch.no_grad():
+        expected = backbone.projector(torch.cat(patches, dim=-1)).flatten(0, 1)
+        assert torch.allclose(backbone.patch_tokens(pixels)[0], expected, atol=1e-6)
 
 
 def _deeper(config):

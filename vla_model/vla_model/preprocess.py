@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vla_model.config import TowerConfig, VisionConfig
 
 
-class Preprocessor(nn.Module):
-    """Crop, resize and normalise. No parameters; its constants follow the model to its device and dtype."""
+class Preprocessor:
+    """Crop, resize and normalise, on the device that the images are on.
+
+    Not a module: its constants stay float32 in a bfloat16 model, whose towers round the finished pixels, as published.
+    """
 
     def __init__(self, config: VisionConfig):
-        super().__init__()
         self.size, self.crop_area, self.mode = config.image_size, config.crop_area, config.resize
-        for name, tower in (("dinov2", config.dinov2), ("siglip", config.siglip)):
-            scale, shift = _scale_and_shift(tower)
-            self.register_buffer(f"{name}_scale", scale, persistent=False)
-            self.register_buffer(f"{name}_shift", shift, persistent=False)
+        self._towers = (config.dinov2, config.siglip)
+        self._constants: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB (..., H, W, 3), one size -> (DINOv2 pixels, SigLIP pixels), each (..., 3, s, s)."""
         resized = self.resize(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
         return self.normalize(resized)
@@ -42,12 +42,14 @@ class Preprocessor(nn.Module):
         return resized if resized.dtype == torch.uint8 else resized.round_().clamp_(0, 255).to(torch.uint8)
 
     def normalize(self, resized: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (..., 3, s, s) -> (x / 255 - mean) / std with each tower's constants."""
-        x = resized.to(self.dinov2_scale.dtype)
-        return (
-            torch.addcmul(self.dinov2_shift, x, self.dinov2_scale),
-            torch.addcmul(self.siglip_shift, x, self.siglip_scale),
-        )
+        """uint8 (..., 3, s, s) -> float32 (x / 255 - mean) / std with each tower's constants."""
+        if resized.device not in self._constants:
+            self._constants[resized.device] = [
+                _scale_and_shift(tower, resized.device) for tower in self._towers
+            ]
+        x = resized.float()
+        dinov2, siglip = (torch.addcmul(shift, x, scale) for scale, shift in self._constants[resized.device])
+        return dinov2, siglip
 
     def _crop(self, pixels: Tensor) -> Tensor:
         if self.crop_area == 1.0:
@@ -58,6 +60,7 @@ class Preprocessor(nn.Module):
         return pixels[..., top : top + h, left : left + w]
 
 
-def _scale_and_shift(tower: TowerConfig) -> tuple[Tensor, Tensor]:
+@torch.inference_mode(False)
+def _scale_and_shift(tower: TowerConfig, device: torch.device) -> tuple[Tensor, Tensor]:
     mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (tower.mean, tower.std))
-    return (1 / (255 * std)).float(), (-mean / std).float()
+    return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
