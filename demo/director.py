@@ -124,11 +124,11 @@ class Director:
         return self.task.header.stamp.sec + self.task.header.stamp.nanosec * 1e-9
 
     def _bar(self, title: str) -> tqdm:
-        return tqdm(
-            desc=title, unit=" rows", bar_format="  {desc}: {n_fmt}{unit} [{elapsed}, {rate_fmt}]{postfix}"
-        )
+        style = "  {desc}: {n_fmt} rows [{elapsed}, {rate_fmt}]{postfix}"
+        return tqdm(desc=title, unit=" rows", bar_format=style, disable=None)  # None: only on a terminal
 
     def _watch(self, bar: tqdm) -> bool:
-        bar.set_postfix_str(f" reward {self.task.reward} of 4", refresh=False)
-        bar.update(self.episode.rows - bar.n if self.episode.rows > bar.n else 0)
+        bar.set_postfix_str(f"reward {self.task.reward} of 4", refresh=False)
+        if self.episode.rows > bar.n:
+            bar.update(self.episode.rows - bar.n)
         return False

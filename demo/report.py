@@ -68,7 +68,7 @@ def _episode(take: Take, problems: list[str]) -> list[str]:
     return [
         f"  {take.title}: {take.path.name}, {rows} rows = {rows / rate_hz:.1f} s at {rate_hz:g} Hz, "
         f"recorded in {take.wall_s:.0f} s, {size_mb:.0f} MB",
-        f"    camera frames {frames}, lost {missing}; rows with a stale stream {stale}; rows changed by the gate {gated}",
+        f"    camera frames {frames}, lost {missing}; rows with a stale stream {stale}, changed by the gate {gated}",
         f"    task reward reached {take.max_reward} of 4 ({held})",
     ]
 
@@ -93,5 +93,5 @@ def _policy(status: PolicyStatus) -> list[str]:
         f"  checkpoint {status.checkpoint}",
         f"  inference p50 {status.inference_p50_ms:.0f} ms, p95 {status.inference_p95_ms:.0f} ms, "
         f"max {status.inference_max_ms:.0f} ms; {status.inferences} chunks, {status.inferences_skipped} skipped",
-        f"  ensembling p50 {status.ensemble_p50_ms:.2f} ms; {status.commands} commands; gate interventions: {interventions}",
+        f"  ensembling p50 {status.ensemble_p50_ms:.2f} ms; {status.commands} commands; gate: {interventions}",
     ]

@@ -42,7 +42,7 @@ class Reporter:
         self._inputs, self._inference, self._control = inputs, inference, control
         self._status = node.create_publisher(PolicyStatus, "~/status", STATUS_QOS)
         self._chunk = node.create_publisher(ActionChunk, "~/action_chunk", CHUNK_QOS)
-        control.on_plan = self._publish_plan
+        control.on_plan, control.on_state = self._publish_plan, self.publish
         # Steady, so that a stopped /clock cannot silence the report of it.
         self._timer = node.create_timer(
             1.0 / rate_hz, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -73,8 +73,8 @@ class Reporter:
         self._status.publish(message)
 
     def close(self) -> None:
-        """Say the last word and take the topics down."""
-        self.publish()
+        """Take the topics down."""
+        self._control.on_plan, self._control.on_state = lambda plan: None, lambda: None
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._status)
         self._node.destroy_publisher(self._chunk)
