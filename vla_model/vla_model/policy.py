@@ -46,16 +46,14 @@ class Policy:
             checkpoint.statistics, config.dataset, config.normalization, config.state_dim, config.action_dim
         )
         self._prompt_ids = PromptEncoder(checkpoint.tokenizer, self.model.device)
-        self.warm_up_size = (480, 640)
 
     @classmethod
     def from_checkpoint(
         cls, directory: Path | str, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Policy:
-        """Load a checkpoint directory onto a device: by default the GPU in bfloat16 if there is one, else the
-        CPU in float32.
+        """Load a checkpoint directory, by default onto a GPU in bfloat16 if there is one, else in float32.
 
-        CheckpointError or StatisticsError, naming what is missing or does not fit.
+        CheckpointError or StatisticsError, both ValueError, name what is missing or does not fit.
         """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -83,9 +81,9 @@ class Policy:
         chunk = self.model.head.sample(features, state)[0]
         return self.action_normalizer.denormalize(chunk.float().cpu().numpy())
 
-    def warm_up(self, calls: int = 2) -> None:
-        """Predict on black images, so that the first real call finds kernels chosen and memory allocated."""
-        black = {name: np.zeros((*self.warm_up_size, 3), np.uint8) for name in self.camera_names}
+    def warm_up(self, calls: int = 2, image_size: tuple[int, int] = (480, 640)) -> None:
+        """Predict on black images (H, W), so that the first real call finds memory and kernels ready."""
+        black = {name: np.zeros((*image_size, 3), np.uint8) for name in self.camera_names}
         state = np.zeros(self.config.state_dim, np.float32)
         for _ in range(calls):
             self.predict(Observation(black, state, "wait", 0))
