@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import rclpy
-from domain_coordinator import domain_id
 from rclpy.executors import SingleThreadedExecutor
 
 from vla_msgs.msg import EpisodeStatus
@@ -103,10 +102,9 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(folder: Path):
-    with domain_id() as domain:
-        stage = Scene(domain, folder)
-        try:
-            yield stage
-        finally:
-            stage.close()
+def scene(folder: Path, domain: int):
+    stage = Scene(domain, folder)
+    try:
+        yield stage
+    finally:
+        stage.close()

@@ -1,6 +1,10 @@
 """The recorder over real DDS: publishers in another process, episodes checked number by number."""
 
+import fcntl
+import os
+import pty
 import signal
+import termios
 
 import h5py
 import numpy as np
@@ -25,8 +29,8 @@ CAMERAS = ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"]
 
 
 @pytest.fixture
-def stage(tmp_path):
-    with scene(tmp_path) as stage:
+def stage(tmp_path, domain_id):
+    with scene(tmp_path, domain_id) as stage:
         yield stage
 
 
@@ -242,3 +246,36 @@ def test_a_mistake_on_the_command_line_is_one_line(stage, options, message):
     process = stage.process("-m", "vla_recorder.record", *options, stdout=-1, stderr=-2)
     output = process.communicate(timeout=30)[0]
     assert process.returncode == 2 and message in output and "Traceback" not in output
+
+
+def test_keys(stage):
+    """Space starts, s saves as success, d discards, q quits; the terminal is as before afterwards."""
+    stage.publisher()
+    keys, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    recorder = stage.recorder(
+        "--instruction", "fold", stdin=terminal, start_new_session=True, preexec_fn=_own_terminal
+    )
+    for key, ended in (("s", "success"), ("d", "discarded")):
+        stage.spin(lambda: termios.tcgetattr(terminal) != before)
+        os.write(keys, b" ")
+        stage.spin(lambda: stage.status.state == EpisodeStatus.STATE_RECORDING and stage.status.rows >= 5)
+        os.write(keys, b"x" + key.encode())  # x means nothing
+        stage.spin(lambda: stage.status.state == EpisodeStatus.STATE_IDLE)
+        if ended == "success":
+            with EpisodeReader(stage.status.path) as episode:
+                assert episode.label == "success" and episode.instruction == "fold"
+        else:
+            assert "/trash/" in stage.status.path
+    os.write(keys, b"dq")
+    output = recorder.communicate(timeout=30)[0]
+    assert recorder.returncode == 0 and "Traceback" not in output, output
+    assert "not recording" in output and "space or Enter" in output
+    assert termios.tcgetattr(terminal) == before
+    os.close(keys)
+    os.close(terminal)
+
+
+def _own_terminal():
+    """Make the child's stdin its controlling terminal, as a shell does."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

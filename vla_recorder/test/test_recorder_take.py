@@ -141,6 +141,24 @@ def test_clock_set_back_ends_and_saves(tmp_path):
     assert rows_of(reports[0]["path"]) == [0, 1, 2, 3, 4]
 
 
+def test_a_clock_that_leaps_ahead_makes_no_rows_out_of_nothing(tmp_path):
+    source, reports = HandDriven(), []
+    source.now_ns = 0  # a simulated clock that has not begun
+    take = source.take(tmp_path, on_done=reports.append)
+    take.start()
+    source.now_ns = START_NS + DT_NS
+    source.settled_ns = START_NS + 4 * DT_NS
+    source.problems = {"command": "nothing received"}
+    wait_until(lambda: take._next_ns > source.settled_ns)
+    source.problems = {}
+    source.settled_ns += 5 * DT_NS
+    wait_until(lambda: take.rows == 5)
+    source.now_ns += 3600 * 1_000_000_000
+    wait_until(lambda: reports)
+    assert reports[0]["end_reason"] == "the clock leapt ahead by 3600 s"
+    assert rows_of(reports[0]["path"]) == [5, 6, 7, 8, 9]
+
+
 def test_a_disk_that_cannot_keep_up_ends_the_episode_with_every_queued_row(tmp_path):
     source, reports = HandDriven(header()), []
     frames = row(0, source.head).images

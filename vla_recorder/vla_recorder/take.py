@@ -17,6 +17,7 @@ from vla_recorder.tally import Tally
 
 DISK_RESERVE_BYTES = 256 << 20  # end while there is still room to finish the file
 _CLOCK_BACK_NS = 1_000_000_000
+_CLOCK_AHEAD_NS = 10_000_000_000  # a simulated clock that just began, a machine that slept
 _END = object()  # after the last row in the queue
 
 
@@ -59,7 +60,7 @@ class Take:
     A row thread asks the source at every grid time, the writer thread owns the file. The row of time t is taken
     once the source has settled, or `settle_s` after the row's time is over. No row is written before every
     stream is healthy once; afterwards every grid time gives a row. The take ends when asked (`stop`), when
-    `max_rows` are there, when the disk cannot keep up or fails, or when the clock is set back; whatever the
+    `max_rows` are there, when the disk cannot keep up or fails, or when the clock jumps; whatever the
     reason, what was recorded is saved and `on_done(report)` is called from the row thread.
 
     Raises EpisodeError when the folder cannot be written.
@@ -144,6 +145,11 @@ class Take:
         now_ns = self._now_ns()
         if now_ns < self._next_ns - self._period_ns - _CLOCK_BACK_NS:
             return Ending("the clock was set back")
+        behind_ns = now_ns - self._next_ns - self._patience_ns
+        if behind_ns > _CLOCK_AHEAD_NS:
+            if self.rows:
+                return Ending(f"the clock leapt ahead by {behind_ns * 1e-9:.0f} s")
+            self._next_ns = grid_at_or_after(now_ns - self._patience_ns, self._period_ns)
         while True:
             settled = self._source.settled(self._next_ns)
             if not settled and now_ns < self._next_ns + self._patience_ns:
