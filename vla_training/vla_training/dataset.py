@@ -46,6 +46,12 @@ class ChunkDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         return {name: value[0] for name, value in self.__getitems__([item]).items()}
 
+    def images(self, item: int) -> np.ndarray:
+        """Images (N, 3, s, s) uint8 of one item, without the rest."""
+        out = self._images.empty(1)
+        self._images.images(*self.index[item], out[0])
+        return out[0]
+
     def __getitems__(self, items: Sequence[int]) -> dict[str, Tensor]:
         """A batch: images uint8 (B, N, 3, s, s); state (B, S), actions (B, H, A), normalised; action_mask (B, H), 1 = valid;
         input_ids (B, L), and attention_mask (B, L) when prompts differ in length.
@@ -62,6 +68,7 @@ class ChunkDataset(Dataset):
             instructions.append(episode.instruction)
         ids, attention = encode_batch(self._tokenizer, instructions)
         batch = {
+            "items": torch.as_tensor(items),
             "images": torch.from_numpy(images),
             "input_ids": ids,
             "state": torch.from_numpy(self._state.normalize(np.stack(states))),

@@ -16,6 +16,7 @@ from vla_model.policy import Policy
 from vla_training.cache import ImageCache
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import SHIFTS, EpisodeSet, TrainingError, find_episodes, read_episodes
+from vla_training.frozen import FrozenFeatures, fits
 from vla_training.output import check_output, save
 from vla_training.start import SIZES, fitted_policy, freeze, fresh_policy
 from vla_training.train import Settings, train
@@ -53,7 +54,10 @@ def run(options: argparse.Namespace) -> int:
     _say(data, items, policy)
     settings = _settings(options)
     with Interrupt() as interrupt:
-        result = train(policy.model, items, settings, interrupt.asked)
+        frozen = None
+        if options.freeze == "backbone" and not settings.augment and fits(policy.model, items):
+            frozen = FrozenFeatures(policy.model, items)
+        result = train(policy.model, items, settings, interrupt.asked, frozen)
         if not result.losses:
             raise TrainingError("not one step fitted into --max-minutes; nothing is saved")
         save(options.output, policy, result, settings)

@@ -68,7 +68,7 @@ def fitted_policy(
 
 
 def freeze(model: VLAAdapter, part: str) -> None:
-    """Keep the vision towers, or the whole backbone but its action queries, as they are."""
+    """Keep the vision towers, or the whole backbone, as they are."""
     kept = {
         "none": [],
         "vision": [model.backbone.dinov2, model.backbone.siglip],

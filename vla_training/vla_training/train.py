@@ -16,6 +16,7 @@ from vla_model.adapter import VLAAdapter
 from vla_training.augment import augment_images, augment_state
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import TrainingError
+from vla_training.frozen import FrozenFeatures
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ class Result:
 
 
 def train(
-    model: VLAAdapter, data: ChunkDataset, settings: Settings, stop: Callable[[], bool] = lambda: False
+    model: VLAAdapter,
+    data: ChunkDataset,
+    settings: Settings,
+    stop: Callable[[], bool] = lambda: False,
+    frozen: FrozenFeatures | None = None,
 ) -> Result:
     """Optimise every weight that requires a gradient, on the model's device; `stop` is asked after each step.
 
@@ -66,7 +71,7 @@ def train(
                 break
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * schedule(step, minutes, settings)
-            loss = _step(model, batches, settings, generator)
+            loss = _step(model, batches, settings, generator, frozen)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} after {step} steps; try a smaller --lr")
             if settings.clip:
@@ -118,20 +123,28 @@ def _batches(
 
 
 def _step(
-    model: VLAAdapter, batches: Iterator[dict[str, Tensor]], settings: Settings, generator: torch.Generator
+    model: VLAAdapter,
+    batches: Iterator[dict[str, Tensor]],
+    settings: Settings,
+    generator: torch.Generator,
+    frozen: FrozenFeatures | None,
 ) -> float:
     """Gradients of `accumulate` batches, averaged; returns their mean loss."""
     total = 0.0
     for _ in range(settings.accumulate):
         batch = next(batches)
-        if settings.augment:
+        if settings.augment and frozen is None:
             batch["images"] = augment_images(batch["images"], generator)
         if settings.state_noise:
             batch["state"] = augment_state(batch["state"], settings.state_noise, generator)
+        items = batch.pop("items")
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        cuda = model.device.type == "cuda"
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=cuda):
-            loss = model(batch)["loss"] / settings.accumulate
-        loss.backward()
-        total += float(loss.detach())
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+            if frozen is None:
+                loss = model(batch)["loss"]
+            else:
+                wanted = batch["actions"], batch["state"], batch["action_mask"]
+                loss = model.head.loss(frozen.of(items), *wanted).loss
+        (loss / settings.accumulate).backward()
+        total += float(loss.detach()) / settings.accumulate
     return total

@@ -1,0 +1,77 @@
+"""The cache holds what the policy will see, and notices when it does not any more."""
+
+import numpy as np
+import pytest
+import torch
+from training_episodes import CAMERAS, write
+from training_model import SETTINGS
+
+from vla_model.config import ModelConfig
+from vla_model.policy import Observation, build_policy
+from vla_recorder.episode.reader import EpisodeReader
+from vla_training.cache import ImageCache
+from vla_training.dataset import ChunkDataset
+from vla_training.episodes import TrainingError, find_episodes, read_episodes
+from vla_training.start import _changed
+from vla_training.statistics import dataset_statistics
+
+
+@pytest.fixture
+def data(tmp_path):
+    write(tmp_path, goal=0, rows=7)
+    write(tmp_path, goal=1, rows=5)
+    return read_episodes(find_episodes(tmp_path))
+
+
+def policy(data, *settings):
+    config = _changed(ModelConfig.small(CAMERAS, 2, 2, 4, 0.1), [*SETTINGS, *settings])
+    return build_policy(config, dataset_statistics(data, "rig"), data.source.rig_text)
+
+
+@pytest.mark.parametrize("crop", ["vision.crop_area=1.0", "vision.crop_area=0.9"])
+def test_training_and_serving_give_the_model_the_same_input(data, tmp_path, crop):
+    """Every tensor that the model gets for a training item equals what Policy.predict gives it for the same row."""
+    served = policy(data, crop)
+    images = ImageCache(data, served.model.preprocess, tmp_path / "cache")
+    items = ChunkDataset(
+        data, images, served.checkpoint.tokenizer, served.state_normalizer, served.action_normalizer, 4
+    )
+    seen = {}
+    served.model.backbone.register_forward_pre_hook(lambda _m, args: seen.update(pixels=args[0], ids=args[1]))
+    served.model.head.proprio_projector.register_forward_pre_hook(lambda _m, args: seen.update(state=args[0]))
+    for item in (0, 3, 8, 11):
+        e, row = items.index[item]
+        with EpisodeReader(data.episodes[e].path) as reader:
+            raw = {name: reader.images(name)[row] for name in CAMERAS}
+            served.predict(Observation(raw, reader.qpos[row], reader.instruction, 0))
+        batch = items.__getitems__([item])
+        for trained, shown in zip(
+            served.model.preprocess.normalize(batch["images"]), seen["pixels"], strict=True
+        ):
+            assert torch.equal(trained, shown)
+        assert torch.equal(batch["input_ids"], seen["ids"])
+        assert torch.equal(batch["state"], seen["state"])
+
+
+def test_what_is_there_is_used_again_and_a_changed_episode_is_not(data, tmp_path):
+    preprocess = policy(data).model.preprocess
+    ImageCache(data, preprocess, tmp_path / "cache")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    assert len(before) == 4
+    ImageCache(data, preprocess, tmp_path / "cache")
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+
+    data.episodes[1].path.unlink()
+    write(tmp_path, goal=0, rows=5)
+    again = read_episodes(find_episodes(tmp_path))
+    cache = ImageCache(again, preprocess, tmp_path / "cache")
+    first, second = cache.empty(1), cache.empty(1)
+    cache.images(0, 2, first[0])
+    cache.images(1, 2, second[0])
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_folder_that_cannot_be_written_is_named(data, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="--cache"):
+        ImageCache(data, policy(data).model.preprocess, tmp_path / "file" / "cache")

@@ -1,0 +1,63 @@
+"""Features of a backbone that does not change, computed once: training then costs the head alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vla_model.adapter import VLAAdapter
+from vla_model.features import Features
+from vla_training.dataset import ChunkDataset
+
+LIMIT_BYTES = 2 << 30
+_BATCH = 16
+
+
+class FrozenFeatures:
+    """Features of every item of a data set, in memory. Items that show the same images share theirs (cameras are slower)."""
+
+    def __init__(self, model: VLAAdapter, data: ChunkDataset):
+        self._slots, shown = _same_images(data)
+        with torch.no_grad():
+            parts = [
+                _stacked(model, data.__getitems__(shown[i : i + _BATCH]))
+                for i in tqdm(range(0, len(shown), _BATCH), desc="frozen features", unit="batch")
+            ]
+        self._task, self._query = (torch.cat(part) for part in zip(*parts, strict=True))
+
+    def of(self, items: Tensor) -> Features:
+        """Features of items (B,)."""
+        slots = self._slots[items]
+        task, query = self._task[slots], self._query[slots]
+        return Features(task_layers=task.unbind(1), query_layers=query.unbind(1))
+
+
+def fits(model: VLAAdapter, data: ChunkDataset) -> bool:
+    """Whether the features of all items stay below LIMIT_BYTES."""
+    config = model.config
+    tokens = config.task_tokens + config.query_tokens
+    return len(data) * (config.llm.layers + 1) * tokens * config.llm.width * 4 < LIMIT_BYTES
+
+
+def _stacked(model: VLAAdapter, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(B, layers + 1, K, D) of task and query tokens."""
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    pixels = model.preprocess.normalize(batch["images"])
+    features = model.backbone(pixels, batch["input_ids"], batch.get("attention_mask"))
+    return torch.stack(features.task_layers, 1), torch.stack(features.query_layers, 1)
+
+
+def _same_images(data: ChunkDataset) -> tuple[Tensor, list[int]]:
+    """For each item its slot, and for each slot the item that is computed."""
+    slots, shown = [], []
+    before = None
+    for item in range(len(data)):
+        images = data.images(item)
+        episode = data.index[item, 0]
+        if before is None or before[0] != episode or not np.array_equal(before[1], images):
+            shown.append(item)
+        slots.append(len(shown) - 1)
+        before = (episode, images)
+    return torch.tensor(slots), shown
