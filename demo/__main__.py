@@ -17,10 +17,13 @@ import sys
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 from demo.director import Director
 from demo.report import Report, Take
 from demo.stage import Stage, StageError
-from vla_recorder.tools.pictures import contact_sheet, qpos_action_plot
+from vla_recorder.episode.reader import EpisodeReader
+from vla_recorder.tools.pictures import save_pictures
 
 INSTRUCTION = "transfer the cube from the right hand to the left hand"
 DOMAIN = 77
@@ -47,7 +50,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 130
-    pictures = draw(args, report)
+    pictures = draw(report, args.output)
     text = (
         report.text()
         + f"\n\nPictures: {', '.join(map(str, pictures))}\nWhole demo: {time.monotonic() - start:.0f} s"
@@ -76,7 +79,7 @@ def _arguments() -> argparse.Namespace:
 
 def demonstrate(args: argparse.Namespace, report: Report) -> None:
     print(f"1/3  Demonstrating the task {len(args.seeds)} times: sim_rig, demonstrator, teleop, recorder")
-    options = ["demonstrator:=true", "teleop:=true", *_common(args)]
+    options = [*_common(args), "demonstrator:=true", "teleop:=true"]
     with Stage("demonstration", args.output / "demonstration.log", DOMAIN, *options) as stage:
         with Director(stage, DOMAIN) as director:
             for seed in args.seeds:
@@ -107,7 +110,7 @@ def train(args: argparse.Namespace, report: Report) -> None:
 def roll_out(args: argparse.Namespace, report: Report) -> None:
     seed = args.seeds[0] if args.rollout_seed is None else args.rollout_seed
     print(f"3/3  The policy drives the rig in closed loop, world seed {seed}: sim_rig, policy, recorder")
-    options = [f"checkpoint:={_checkpoint(args)}", f"instruction:={INSTRUCTION}", *_common(args)]
+    options = [*_common(args), f"checkpoint:={_checkpoint(args)}", f"instruction:={INSTRUCTION}"]
     with Stage("rollout", args.output / "rollout.log", DOMAIN, *options) as stage:
         with Director(stage, DOMAIN) as director:
             start = time.monotonic()
@@ -116,15 +119,12 @@ def roll_out(args: argparse.Namespace, report: Report) -> None:
             report.transports |= {f"{n} (rollout)": t for n, t in stage.transports().items()}
 
 
-def draw(args: argparse.Namespace, report: Report) -> list[Path]:
-    """A contact sheet and a qpos-against-action plot for every episode."""
+def draw(report: Report, folder: Path) -> list[Path]:
+    """Contact sheet and joint plot of every episode."""
     pictures = []
-    for take in report.takes:
-        sheet = args.output / f"{take.path.stem}_sheet.png"
-        plot = args.output / f"{take.path.stem}_joints.png"
-        contact_sheet(take.path, sheet)
-        qpos_action_plot(take.path, plot)
-        pictures += [sheet, plot]
+    for take in tqdm(report.takes, desc="pictures", disable=None):
+        with EpisodeReader(take.path) as episode:
+            pictures += save_pictures(episode, folder)
     return pictures
 
 

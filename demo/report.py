@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
 from vla_recorder.episode.reader import EpisodeReader
-from vla_recorder.episode.validate import validate
+from vla_recorder.episode.validate import problems as problems_of
 
 
 @dataclass
@@ -42,16 +42,16 @@ class Report:
         for take in self.takes:
             if take.policy is not None:
                 lines += ["", f"Policy ({take.title})", *_policy(take.policy)]
-        large = [name for name, value in self.transports.items() if value.startswith("LARGE_DATA")]
-        lines += ["", f"Transport: {len(large)} of {len(self.transports)} processes use LARGE_DATA"]
-        if len(large) < len(self.transports):
-            self.problems.append(f"without LARGE_DATA: {sorted(set(self.transports) - set(large))}")
+        lines += ["", "Transport", *(f"  {name}: {value}" for name, value in self.transports.items())]
+        self.problems += [
+            f"{name} uses default transports" for name, v in self.transports.items() if v == "default"
+        ]
         lines += ["", *(f"PROBLEM: {p}" for p in self.problems)] if self.problems else []
         return "\n".join(lines)
 
 
 def _episode(take: Take, problems: list[str]) -> list[str]:
-    problems += [f"{take.path.name}: {p}" for p in validate(take.path)]
+    problems += [f"{take.path.name}: {p}" for p in problems_of(take.path)]
     with EpisodeReader(take.path) as episode:
         rows, rate_hz = len(episode), episode.control_rate_hz
         lost = {name: lost_frames(episode, name) for name in episode.camera_names}

@@ -61,7 +61,7 @@ class Stage:
         self._out.close()
 
     def transports(self) -> dict[str, str]:
-        """The Fast DDS transports of every process of the stage, by command line: read from /proc."""
+        """The Fast DDS transports of every node of the stage, by name: read from /proc, not from what was asked."""
         found = {}
         for pid in _descendants(self.process.pid):
             try:
@@ -73,9 +73,9 @@ class Stage:
                 continue  # it has just ended
             name = next((w.split("/")[-1] for w in command.split() if "/lib/vla_" in w), "")
             if name:
-                key = b"FASTDDS_BUILTIN_TRANSPORTS="
-                value = next((e[len(key) :].decode() for e in environment if e.startswith(key)), "default")
-                found[name] = value
+                pairs = dict(e.decode(errors="replace").split("=", 1) for e in environment if b"=" in e)
+                value = pairs.get("FASTRTPS_DEFAULT_PROFILES_FILE") or pairs.get("FASTDDS_BUILTIN_TRANSPORTS")
+                found[name] = value or "default"
         return found
 
 
