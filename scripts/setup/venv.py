@@ -11,6 +11,8 @@ from scripts.setup import stamps
 from scripts.setup.plan import Plan
 from scripts.setup.progress import Progress, run_logged
 
+PIP = "pip==26.3"  # pip 23.0, which comes with Python 3.10, does not find the solution of our pins
+
 
 def make_venv(plan: Plan, progress: Progress) -> str:
     """Create .venv, or make it anew when it is for another Python, another place or another way of having ROS."""
@@ -49,7 +51,7 @@ def venv_problem(plan: Plan) -> str | None:
 def requirements_digest(plan: Plan) -> str:
     """SHA-256 of everything that decides what is installed in .venv."""
     version = (plan.venv / "pyvenv.cfg").read_text()
-    return stamps.digest([version, stamps.digest_files([*plan.requirements, plan.constraints])])
+    return stamps.digest([version, PIP, stamps.digest_files([*plan.requirements, plan.constraints])])
 
 
 def install_wheels(plan: Plan, progress: Progress) -> str:
@@ -57,10 +59,12 @@ def install_wheels(plan: Plan, progress: Progress) -> str:
     stamp, key = plan.venv / ".wheels.stamp", requirements_digest(plan)
     if stamps.is_fresh(stamp, key):
         return "up to date"
-    command = [plan.python, "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check"]
-    for file in plan.requirements:
-        command += ["-r", file]
-    run_logged([*command, "-c", plan.constraints], plan.logs / "wheels.log", progress, summarise=_pip_line)
+    pip = [plan.python, "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check"]
+    run_logged([*pip, PIP], plan.logs / "pip.log", progress, summarise=_pip_line)
+    files = [word for file in plan.requirements for word in ("-r", file)]
+    run_logged(
+        [*pip, *files, "-c", plan.constraints], plan.logs / "wheels.log", progress, summarise=_pip_line
+    )
     stamps.write(stamp, key)
     return "installed " + ", ".join(file.name for file in plan.requirements)
 

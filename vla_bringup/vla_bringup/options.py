@@ -105,3 +105,9 @@ def _check_together(values: Mapping[str, str]) -> None:
         raise OptionError(f"params_file:={values['params_file']}: expected a YAML file, there is none")
     if values["start"] == "true" and not values["checkpoint"]:
         raise OptionError("start:=true is for the policy node: add checkpoint:=FOLDER")
+    if values["episodes"] and values["recorder"] != "true":
+        raise OptionError(f"episodes:={values['episodes']} is for the recorder: add recorder:=true")
+    if values["instruction"] and values["recorder"] != "true" and not values["checkpoint"]:
+        raise OptionError(
+            "instruction is for the policy and the recorder: add checkpoint:=FOLDER or recorder:=true"
+        )

@@ -140,24 +140,26 @@ class _Group:
         return code if code >= 0 else 128 - code
 
     async def _stop(self) -> bool:
-        """Stop what still runs, group by group, ever more firmly; True if something had to be killed."""
+        """Stop what still runs, ever more firmly; True if something had to be killed."""
+        killed = False
         for number, grace_s in STOPPING:
-            alive = [entry for task, entry in self._running.items() if not task.done()]
-            for (
-                _,
-                process,
-            ) in self._running.values():  # the groups of ended ones too: they may have left children
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+            alive = [name for task, (name, _) in self._running.items() if not task.done()]
             if not alive:
-                return False
-            if number == signal.SIGKILL:
-                self._say("vla", "did not stop, killed: " + ", ".join(name for name, _ in alive))
+                break
+            killed = number == signal.SIGKILL
+            self._say("vla", f"{number.name} to {', '.join(alive)}")
+            self._signal_groups(number)
             await self._all_ended(grace_s)
-        return True
+        self._signal_groups(signal.SIGKILL)  # children that outlived their node
+        return killed
+
+    def _signal_groups(self, number: signal.Signals) -> None:
+        for _, process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
 
     async def _all_ended(self, grace_s: float) -> None:
-        """Wait for the end of all; a second Ctrl-C shortens it."""
+        """Wait for the end of all, or for one more signal: an impatient Ctrl-C goes on to the next, firmer one."""
         ended = asyncio.create_task(asyncio.wait(self._running))
         again = asyncio.create_task(self._signals.get())
         await asyncio.wait([ended, again], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)

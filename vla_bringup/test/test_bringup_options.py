@@ -1,0 +1,150 @@
+"""Options and the processes that follow from them."""
+
+import shlex
+
+import pytest
+import yaml
+
+from vla_bringup import cli, transports
+from vla_bringup.options import OPTIONS, OptionError, parse_options, rig_options
+from vla_bringup.processes import rig_processes, sim_rig_file
+
+
+def processes(rig, *words, environ=None):
+    return {p.name: p for p in rig_processes(parse_options(rig, words), environ or {})}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    return str(folder)
+
+
+def test_a_checkpoint_starts_the_policy_node_alone(checkpoint):
+    started = processes("aloha", f"checkpoint:={checkpoint}", "instruction:=pass the cube")
+    assert list(started) == ["policy"]
+    policy = started["policy"]
+    assert (policy.package, policy.executable) == ("vla_policy_node", "policy")
+    assert policy.parameters == {
+        "rig": "aloha",
+        "checkpoint": checkpoint,
+        "start": False,
+        "autostart": True,
+        "instruction": "pass the cube",
+    }
+
+
+def test_simulated_demonstrations():
+    started = processes(
+        "aloha",
+        "sim:=true",
+        "teleop:=true",
+        "demonstrator:=true",
+        "recorder:=true",
+        "episodes:=data",
+        "seed:=7",
+    )
+    assert list(started) == ["sim_rig", "demonstrator", "teleop", "recorder"]
+    assert all(p.parameters["rig"] == "aloha_sim" and p.parameters["use_sim_time"] for p in started.values())
+    assert started["sim_rig"].parameters["seed"] == 7
+    assert started["teleop"].parameters["lockstep"] is True
+    assert started["recorder"].parameters["folder"] == "data"
+    assert started["recorder"].parameters["sim"] is True
+
+
+def test_the_real_rig_keeps_its_file_and_wall_time():
+    teleop = processes("aloha", "teleop:=true")["teleop"]
+    assert teleop.parameters == {"rig": "aloha"}
+    assert (
+        processes("aloha", "teleop:=true", "use_sim_time:=true")["teleop"].parameters["use_sim_time"] is True
+    )
+
+
+def test_the_simulated_form_of_a_rig_file():
+    assert sim_rig_file("aloha") == "aloha_sim"
+    assert sim_rig_file("aloha_sim") == "aloha_sim"
+    assert sim_rig_file("my/rig.yaml") == "my/rig_sim.yaml"
+
+
+@pytest.mark.parametrize("instruction", ["yes", "1.5", 'say "hello": {now}', "取 # cube", "a\\b\tc"])
+def test_text_reaches_a_node_as_text(instruction):
+    recorder = processes("aloha", "recorder:=true", f"instruction:={instruction}")["recorder"]
+    words = [word for word in recorder.ros_arguments() if word.startswith("instruction:=")]
+    assert yaml.safe_load(words[0].removeprefix("instruction:=")) == instruction
+
+
+def test_namespace_parameters_file_and_log_level_reach_every_process(tmp_path):
+    file = tmp_path / "more.yaml"
+    file.write_text("{}")
+    started = processes(
+        "aloha",
+        "sim:=true",
+        "teleop:=true",
+        "namespace:=/left_cell",
+        f"params_file:={file}",
+        "log_level:=debug",
+    )
+    for process in started.values():
+        line = shlex.join(process.ros_arguments())
+        assert "-r __ns:=/left_cell" in line
+        assert f"--params-file {file}" in line
+        assert "--log-level debug" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sim=true"], "name:=value"),
+        (["speed:=2"], "no option 'speed'; expected one of: rig, checkpoint"),
+        (["sim:=yes"], "sim:=yes: expected one of: true, false"),
+        (["sim:=true", "sim:=true"], "'sim' is given twice"),
+        (["seed:=-1", "sim:=true"], "seed:=-1: expected a whole number"),
+        (["task:=insertion"], "add sim:=true"),
+        (["demonstrator:=true"], "add sim:=true"),
+        (["checkpoint:=/nowhere"], "checkpoint:=/nowhere: expected a checkpoint folder"),
+        (["params_file:=/nowhere"], "params_file:=/nowhere: expected a YAML file"),
+        (["start:=true", "sim:=true"], "add checkpoint:=FOLDER"),
+        (["episodes:=here", "sim:=true"], "add recorder:=true"),
+        (["instruction:=go", "sim:=true"], "add checkpoint:=FOLDER or recorder:=true"),
+        ([], "nothing to start for rig 'aloha': give checkpoint:=FOLDER"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_says_what_was_expected(words, told, capsys):
+    assert cli.main(["list", "aloha", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_two_drivers_of_the_arms_are_refused(checkpoint):
+    with pytest.raises(OptionError, match="both command the arms"):
+        processes("aloha", f"checkpoint:={checkpoint}", "teleop:=true")
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["up", "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert [o.name for o in OPTIONS if o.name not in text] == []
+
+
+def test_large_data_only_where_the_kernel_grants_its_sockets(monkeypatch):
+    monkeypatch.setattr(transports, "socket_limit_bytes", lambda: 4_194_304)
+    assert transports.transport_environment("auto", {}) == transports.LARGE_DATA
+    monkeypatch.setattr(transports, "socket_limit_bytes", lambda: 212_992)
+    assert transports.transport_environment("auto", {}) == transports.shared_memory()
+
+
+def test_the_users_own_transports_stay():
+    own = {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    assert processes("aloha", "teleop:=true", environ=own)["teleop"].environment == {}
+    assert processes("teleavatar", "recorder:=true", environ=own)["recorder"].environment == {}
+
+
+def test_large_frames_go_through_shared_memory():
+    defaults = {o.name: o.default for o in rig_options("teleavatar")}
+    assert defaults["transport"] == "shared_memory"
+    recorder = processes("teleavatar", "recorder:=true", environ=transports.LARGE_DATA)["recorder"]
+    assert recorder.environment == transports.shared_memory()
