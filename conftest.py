@@ -1,6 +1,7 @@
 """Fixtures of all packages: a ROS domain of the test's own, processes that never outlive it."""
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -16,15 +17,19 @@ os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", LARGE_DATA)
 
 @pytest.fixture
 def domain_id():
-    """A ROS_DOMAIN_ID that no other test of this machine uses meanwhile."""
+    """A ROS_DOMAIN_ID that no other test of this machine uses meanwhile.
+
+    Drawn at random: the lowest free one would have been left a moment ago, perhaps by killed
+    processes, whose peers new ones keep trying to reach.
+    """
     domain_coordinator = pytest.importorskip("domain_coordinator")
-    with domain_coordinator.domain_id() as number:
+    with domain_coordinator.domain_id(lambda: random.SystemRandom().randint(1, 100)) as number:
         yield number
 
 
 @pytest.fixture
 def spawn(domain_id):
-    """Start a Process in the test's domain: spawn(command, NAME="value"). All are killed at the end."""
+    """Starts processes in the domain of the test (command, then environment by keyword) and ends them."""
     started = []
 
     def start(command: list[str], **environment: str) -> Process:
@@ -34,7 +39,7 @@ def spawn(domain_id):
 
     yield start
     for process in started:
-        process.kill()
+        process.end()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,6 +81,14 @@ class Process:
         """SIGINT, as Ctrl-C sends it; the exit code."""
         self._popen.send_signal(signal.SIGINT)
         return self.wait()
+
+    def end(self, patience_s: float = 5.0) -> None:
+        """SIGINT, so that it leaves the graph, then SIGKILL for what remains."""
+        if self.returncode is None:
+            self._popen.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # killed below
+                self._popen.wait(patience_s)
+        self.kill()
 
     def kill(self) -> None:
         """SIGKILL to the process and its children, if any is left."""

@@ -1,5 +1,6 @@
 """The teleop node as people run it: its own process, real DDS."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from std_srvs.srv import Trigger
 from support.processes import node_command, wait_until
 
 from vla_msgs.msg import RigCommand
+from vla_rig.commander import NEWCOMER_S
 from vla_rig.rig_file import load_rig
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -89,14 +91,17 @@ def test_holds_and_names_a_bad_joint_then_a_dead_topic(arms, graph, spawn):
 
 def test_a_second_commander_refuses_and_the_first_goes_on(arms, graph, spawn):
     first = start_teleop(spawn)
-    second = spawn(node_command(TELEOP, rig=SIM))
+    opened_s = time.monotonic()
+    wait_until(lambda: time.monotonic() - opened_s > NEWCOMER_S, "the first is no newcomer")
+    second = spawn([*node_command(TELEOP, rig=SIM), "-r", "__node:=intruder"])
     second.wait_for("another node commands this rig already")
-    assert "(by /teleop)" in second.text
+    second.wait_for("stopped: another node")
     arms.leader["leader_left"]["waist"] = 0.5
     wait_until(arms.reached, "the first still mirrors")
     assert first.interrupt() == 0
     assert_silence(arms)  # the second does not take over by itself
     assert second.interrupt() == 0
+    assert "(by /teleop)" in second.text or "not discovered yet" in second.text
 
 
 def test_stop_holds_and_start_ramps_from_the_measured_pose(arms, graph, spawn):

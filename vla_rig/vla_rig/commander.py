@@ -18,6 +18,10 @@ from vla_rig.sinks import UNNAMED, RigSinks
 RIVAL_CHECK_S = 1.0
 DISCOVERY_S = 1.5
 """A node this young may not have discovered who else commands the rig."""
+NEWCOMER_S = 5.0
+"""Who has commanded for less than this when a rival turns up gives way."""
+PATIENCE_S = 5.0
+"""How long the first commander waits for a newcomer to give way before it stops, too."""
 NAMES_S = 3.0
 """How long to wait for the names of rivals."""
 RECORD_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
@@ -44,6 +48,7 @@ class Commander:
         self._last_ns: int | None = None
         self._dt_s = rig.dt_s
         self._checked_s, self._created_s = 0.0, time.monotonic()
+        self._opened_s, self._rival_s = self._created_s, None
 
     def open(self) -> None:
         """Begin commanding from the measured pose.
@@ -56,7 +61,7 @@ class Commander:
             self._refuse_rivals()
             self._sinks.open()
             self.gate.release()
-            self._last_ns = None
+            self._last_ns, self._rival_s, self._opened_s = None, None, time.monotonic()
 
     def stop(self, reason: str) -> None:
         """Close the gate until open(); once this returns no further command leaves."""
@@ -66,8 +71,7 @@ class Commander:
     def command(self, requested: np.ndarray, measured: np.ndarray, t_ns: int) -> Passed:
         """Send one action (A,) for time t_ns; see CommandGate.step for shapes and errors."""
         with self._lock:
-            if time.monotonic() - self._checked_s > RIVAL_CHECK_S and not self.gate.stopped:
-                self._watch_rivals()
+            self._watch_now_and_then()
             dt_s = self._dt_s if self._last_ns is None else (t_ns - self._last_ns) * 1e-9
             passed = self.gate.step(requested, measured, dt_s)
             self._send(requested, passed, t_ns)
@@ -80,6 +84,7 @@ class Commander:
     def hold(self, t_ns: int) -> None:
         """Repeat the last command; see CommandGate.hold."""
         with self._lock:
+            self._watch_now_and_then()
             passed = self.gate.hold()
             self._send(passed.sent, passed, t_ns)
 
@@ -97,12 +102,26 @@ class Commander:
                 f"another node commands this rig already: {'; '.join(rivals)}. Stop it first"
             )
 
+    def _watch_now_and_then(self) -> None:
+        interval_s = RIVAL_CHECK_S if self._rival_s is None else 0.0
+        if time.monotonic() - self._checked_s > interval_s and not self.gate.stopped:
+            self._watch_rivals()
+
     def _watch_rivals(self) -> None:
-        # Two nodes that opened in the same instant did not see each other: then both stop.
+        """Discovery has no bound, so a newcomer may open unseen. Then it leaves; who was first pauses meanwhile.
+
+        Two newcomers both leave. While a rival is there nothing is sent.
+        """
         try:
             self._refuse_rivals()
+            self._rival_s = None
         except GateClosedError as error:
-            self.gate.stop(str(error))
+            now_s = time.monotonic()
+            self._rival_s = self._rival_s or now_s
+            newcomer = self._rival_s - self._opened_s < NEWCOMER_S
+            if newcomer or now_s - self._rival_s > PATIENCE_S:
+                self.gate.stop(str(error))
+                self._sinks.close()
             raise
 
     def _send(self, requested: np.ndarray, passed: Passed, t_ns: int) -> None:
