@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from vla_sim.kinematics import TOOL_M
-from vla_sim.simulation import Simulation
+from vla_sim.simulation import HOLD_START_S, Simulation
 from vla_sim.tasks import HOLD_S, TASKS, Judge, find_task
+from vla_sim.world import ARM_JOINTS, ARMS, START_ARM_RAD
 
 UPRIGHT = (1.0, 0.0, 0.0, 0.0)
 
@@ -122,17 +123,34 @@ def test_errors_name_what_is_known():
 
 def test_arms_wait_at_the_start_after_a_reset_until_the_commands_come_near(transfer):
     transfer.reset("transfer_cube", 1)
-    start = transfer.world.read("left").position[0]
-    transfer.command("left", "waist", 1.0)  # where the last episode ended
+
+    def command(waist_rad):
+        for arm in ARMS:
+            for joint, at in zip(ARM_JOINTS, START_ARM_RAD, strict=True):
+                transfer.command(arm, joint, waist_rad if (arm, joint) == ("left", "waist") else at)
+
+    command(1.0)  # where the last episode ended
     for _ in range(10):
         transfer.tick()
-    assert transfer.world.read("left").position[0] == pytest.approx(start, abs=1e-2)
-    transfer.command("left", "waist", 0.05)  # the commander has come home
+    assert not transfer.settled
+    assert transfer.world.read("left").position[0] == pytest.approx(0.0, abs=1e-2)
+    command(0.05)  # the commander has come home
     transfer.tick()
-    transfer.command("left", "waist", 0.5)
+    assert transfer.settled
+    command(0.5)
     for _ in range(50):
         transfer.tick()
     assert transfer.world.read("left").position[0] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_commander_that_does_not_come_near_is_heard_after_a_second(transfer):
+    transfer.reset("transfer_cube", 1)
+    transfer.command("left", "waist", 0.5)
+    for _ in range(round(HOLD_START_S / 0.02) - 1):
+        transfer.tick()
+    assert not transfer.settled
+    transfer.tick()
+    assert transfer.settled
 
 
 def test_a_rejected_reset_changes_nothing(transfer):

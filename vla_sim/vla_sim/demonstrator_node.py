@@ -62,9 +62,11 @@ class Demonstrator(Node):
             raise UserError(str(error)) from None
         self._status: TaskStatus | None = None
         self._playing: _Playing | None = None
+        self._requested = False
         self._planning: threading.Thread | None = None
+        """The thread whose plan is wanted; a reset replaces it."""
         self._models: dict = {}
-        self._lock = threading.Lock()  # _playing and _planning: planning thread and executor
+        self._lock = threading.Lock()  # what planning thread and executor share
         self._done = self.create_publisher(Bool, "~/done", LATCHED_QOS)
         self._leader_publishers = {
             name: self.create_publisher(JointState, self._rig.joint_sources[name].topic, STATE_QOS)
@@ -79,17 +81,15 @@ class Demonstrator(Node):
             response.message = self._why_not()
             response.success = not response.message
             if response.success:
-                self._playing = None
+                self._playing, self._requested = None, True
                 self._announce(False)
-                self._planning = threading.Thread(target=self._plan, args=(self._status,), name="planning")
-                self._planning.start()
-                response.message = f"demonstrating {self._status.task}, seed {self._status.seed}"
+                response.message = f"demonstrating {self._status.task}"
         return response
 
     def _why_not(self) -> str:
         if self._status is None:
             return "no task_status has arrived: is sim_rig running?"
-        if self._planning is not None:
+        if self._requested or self._planning is not None:
             return "planning already"
         if self._playing is not None and not self._finished:
             return "still demonstrating"
@@ -110,16 +110,21 @@ class Demonstrator(Node):
         except (UnreachableError, PlanError, ValueError) as error:
             self.get_logger().error(f"cannot demonstrate {status.task}, seed {status.seed}: {error}")
         with self._lock:
-            # A reset while planning has already dropped this thread: its plan is for a world that is gone.
             if self._planning is threading.current_thread():
                 self._planning, self._playing = None, playing
 
     def _on_status(self, status: TaskStatus) -> None:
         with self._lock:
             if self._status is not None and was_reset(self._status, status):
+                # A plan in the making is for a world that is gone, but the wish for one is not.
+                self._requested |= self._planning is not None
                 self._planning = self._playing = None
                 self._announce(False)
             self._status = status
+            if self._requested:  # planned from a status newer than the request: a reset just before it counts
+                self._requested = False
+                self._planning = threading.Thread(target=self._plan, args=(status,), name="planning")
+                self._planning.start()
             row = self._row(Time.from_msg(status.header.stamp).nanoseconds)
         for name, message in self._leaders.messages(row, status.header.stamp).items():
             self._leader_publishers[name].publish(message)

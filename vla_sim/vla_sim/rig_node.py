@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 from rclpy.node import Node
+from rclpy.task import Future
 from rclpy.time import Time
 
 from vla_msgs.srv import ResetWorld
@@ -26,16 +27,15 @@ from vla_sim.simulation import Simulation
 from vla_sim.tasks import TASKS, find_task
 from vla_sim.wiring import arm_of, check_rig
 
-RESET_TIMEOUT_S = 20.0
-
 
 @dataclass
 class _Reset:
-    """A reset asked for by the service, carried out by the physics thread."""
+    """A reset asked for by the service, carried out by the physics thread; done when commands act again."""
 
     task: str
     seed: int
-    done: threading.Event = field(default_factory=threading.Event)
+    carried_out: bool = False
+    done: Future = field(default_factory=Future)
 
 
 class SimRig(Node):
@@ -123,19 +123,22 @@ class SimRig(Node):
 
         return store
 
-    def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
+    async def _on_reset(
+        self, request: ResetWorld.Request, response: ResetWorld.Response
+    ) -> ResetWorld.Response:
+        """Answers when the world has been reset and its commander is back at the start pose."""
+        if self._reset is not None:
+            response.message = "another reset is under way"
+            return response
         try:  # what can be wrong with it is found here, so that the physics thread only carries it out
             (find_task(request.task) if request.task else self._simulation.task).sample_poses(request.seed)
         except ValueError as error:
-            response.success, response.message = False, str(error)
+            response.message = str(error)
             return response
-        self._reset = reset = _Reset(request.task, request.seed)
+        reset = self._reset = _Reset(request.task, request.seed)
         self._inbox.interrupt()
-        response.success = reset.done.wait(RESET_TIMEOUT_S)
-        where = f"{self._simulation.task.name}, seed {self._simulation.seed}"
-        response.message = (
-            where if response.success else f"the physics thread did not reset within {RESET_TIMEOUT_S:g} s"
-        )
+        response.message = await reset.done
+        response.success = True
         return response
 
     # The physics thread: everything below runs in it, but close().
@@ -164,17 +167,22 @@ class SimRig(Node):
         return CameraRenderer(self._simulation.model, sizes, self._value("render"))
 
     def _carry_out_reset(self, renderer: CameraRenderer) -> CameraRenderer:
-        reset, self._reset = self._reset, None
+        reset = self._reset
         if reset is None:
             return renderer
-        model = self._simulation.model
-        self._simulation.reset(reset.task, reset.seed)
-        self._inbox.take()  # commands for the old world
-        if self._simulation.model is not model:
-            renderer.close()
-            renderer = self._make_renderer()
-        self.get_logger().info(f"reset to {self._simulation.task.name}, seed {reset.seed}")
-        reset.done.set()
+        if not reset.carried_out:
+            model = self._simulation.model
+            self._simulation.reset(reset.task, reset.seed)
+            self._inbox.take()  # commands for the old world
+            reset.carried_out = True
+            if self._simulation.model is not model:
+                renderer.close()
+                return self._make_renderer()
+        elif self._simulation.settled or not self._commanded_sinks():
+            self._reset = None
+            where = f"{self._simulation.task.name}, seed {reset.seed}"
+            self.get_logger().info(f"reset to {where}")
+            reset.done.set_result(where)
         return renderer
 
     def _apply_commands(self) -> None:

@@ -6,7 +6,7 @@ import mujoco
 
 from vla_sim.cameras import add_cameras
 from vla_sim.tasks import Judge, Task, find_task
-from vla_sim.world import ARM_JOINTS, START_ARM_RAD, World, load_spec
+from vla_sim.world import ARM_JOINTS, ARMS, START_ARM_RAD, World, load_spec
 
 NEAR_START_RAD = 0.1
 HOLD_START_S = 1.0
@@ -60,20 +60,27 @@ class Simulation:
         """Set a position target, rad; it acts from the next tick on."""
         self._targets[arm, joint] = value
 
+    @property
+    def settled(self) -> bool:
+        """Whether commands act; not yet, for a while after a reset."""
+        return self._hold_ticks == 0
+
     def tick(self) -> None:
         """Advance by dt_s under the last commands and judge the outcome."""
-        if self._targets and not self._holding():
+        if not self.settled:
+            self._hold_ticks = 0 if self._commands_near_start() else self._hold_ticks - 1
+        if self.settled:
             for (arm, joint), value in self._targets.items():
                 self.world.command(arm, joint, value)
         self.world.step(self._substeps)
         self.judge.update(self.task.reward(self.model, self.world.data), self.dt_s)
 
-    def _holding(self) -> bool:
-        """Whether commands are still ignored after a reset; called once per tick with commands."""
-        far = [
-            (arm, joint)
-            for (arm, joint), value in self._targets.items()
-            if joint in ARM_JOINTS and abs(value - START_ARM_RAD[ARM_JOINTS.index(joint)]) > NEAR_START_RAD
-        ]
-        self._hold_ticks = max(0, self._hold_ticks - 1) if far else 0
-        return self._hold_ticks > 0
+    def _commands_near_start(self) -> bool:
+        """Whether every arm joint is commanded, and to near its start."""
+        start = {
+            (arm, joint): at for arm in ARMS for joint, at in zip(ARM_JOINTS, START_ARM_RAD, strict=True)
+        }
+        return all(
+            key in self._targets and abs(self._targets[key] - at) < NEAR_START_RAD
+            for key, at in start.items()
+        )
