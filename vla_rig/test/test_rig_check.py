@@ -33,7 +33,7 @@ def check(spawn, tmp_path):
 
     def run(*wrong: str) -> tuple[int, str]:
         spawn([sys.executable, "-u", DRIVER, str(rig), *wrong]).wait_for("driving")
-        process = spawn(python_module("vla_rig.check", "--rig", str(rig), "--seconds", "4"), COLUMNS="160")
+        process = spawn(python_module("vla_rig.check", "--rig", str(rig), "--seconds", "2"), COLUMNS="160")
         return process.wait(), process.text
 
     return run

@@ -25,6 +25,8 @@ from vla_rig.rig import Camera, JointSource, Rig
 from vla_rig.rig_file import RigError, load_rig
 from vla_rig.sinks import COMMAND_QOS
 
+DISCOVERY_S = 10.0
+"""How long to wait for the first message of every stream; discovery takes seconds on a loaded machine."""
 MIN_RATE = 0.8
 """Share of the nominal rate below which a stream counts as too slow."""
 
@@ -49,6 +51,9 @@ class Checker:
         self._node, self._rig = node, rig
         self._streams: dict[str, Camera | JointSource] = {**rig.cameras, **rig.joint_sources}
         self._inputs = RigInputs(node, rig, rig.cameras, rig.joint_sources)
+
+    def heard_all(self) -> bool:
+        return all(count.received for count in self._inputs.counts.values())
 
     def findings(self) -> list[Finding]:
         now_ns = self._node.get_clock().now().nanoseconds
@@ -173,13 +178,19 @@ def report(rig: Rig, rows: list[Finding], console: Console) -> bool:
 
 
 def listen(rig: Rig, seconds: float) -> list[Finding]:
-    """Listen for `seconds` of wall time (in simulated time where somebody publishes /clock)."""
+    """Listen for `seconds` of wall time from when every stream has been heard, or DISCOVERY_S has passed.
+
+    Stamps are judged in simulated time where somebody publishes /clock.
+    """
     node = Node("check")
     try:
         checker, executor = Checker(node, rig), SingleThreadedExecutor()
         executor.add_node(node)
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
+        begin_s = time.monotonic()
+        end_s = begin_s + seconds
+        while (now_s := time.monotonic()) < end_s:
+            if now_s - begin_s < DISCOVERY_S and not checker.heard_all():
+                end_s = now_s + seconds
             executor.spin_once(timeout_sec=0.1)
             if node.count_publishers("/clock") and not node.get_parameter("use_sim_time").value:
                 node.set_parameters([Parameter("use_sim_time", value=True)])
@@ -195,7 +206,9 @@ def main() -> int:
         "Exit code 0: all is as the file says; 1: something is not; 2: the check could not run.",
     )
     parser.add_argument("--rig", default="aloha", help="path of a rig file, or the name of an installed one")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long to listen (default 5)")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="how long to listen once all streams are heard (default 5)"
+    )
     arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
     if not arguments.seconds >= 1.0:
         parser.error("--seconds must be at least 1: rates are counted over the last second")
