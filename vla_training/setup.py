@@ -16,6 +16,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "evaluate = vla_training.evaluate:main",
             "finetune = vla_training.finetune:main",
         ],
     },

@@ -12,6 +12,7 @@ from vla_recorder.episode.reader import EpisodeReader
 from vla_training.cache import ImageCache
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import TrainingError, find_episodes, read_episodes
+from vla_training.frozen import FrozenChunks, head_loss
 from vla_training.start import _changed
 from vla_training.statistics import dataset_statistics
 
@@ -51,6 +52,20 @@ def test_training_and_serving_give_the_model_the_same_input(data, tmp_path, crop
             assert torch.equal(trained, shown)
         assert torch.equal(batch["input_ids"], seen["ids"])
         assert torch.equal(batch["state"], seen["state"])
+
+
+def test_a_frozen_backbone_gives_the_loss_that_the_whole_model_gives(data, tmp_path):
+    trained = policy(data, "head.stem_noise_std=0")
+    images = ImageCache(data, trained.model.preprocess, tmp_path / "cache")
+    items = ChunkDataset(
+        data, images, trained.checkpoint.tokenizer, trained.state_normalizer, trained.action_normalizer, 4
+    )
+    frozen = FrozenChunks(trained.model, items)
+    assert len(frozen) == len(items) == 12
+    chosen = [0, 11, 5, 5]
+    with torch.no_grad():
+        whole = trained.model(items.__getitems__(chosen))["loss"]
+        torch.testing.assert_close(head_loss(trained.model, frozen.__getitems__(chosen)), whole)
 
 
 def test_what_is_there_is_used_again_and_a_changed_episode_is_not(data, tmp_path):

@@ -120,14 +120,14 @@ def test_rigs_that_differ_are_not_mixed(tmp_path, changes, named):
 def test_cameras_that_differ_are_not_mixed(tmp_path):
     write(tmp_path, rows=4)
     write_plain(tmp_path / "episode_1.hdf5", sim=True)
-    with pytest.raises(TrainingError, match="no camera side; it has: front, wrist"):
+    with pytest.raises(TrainingError, match=r"no camera side; it has: front, wrist"):
         read_episodes(find_episodes(tmp_path), cameras=["side"])
 
 
 @pytest.mark.parametrize("content", [b"", b"not hdf5 at all"])
 def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "episode_0.hdf5").write_bytes(content)
-    with pytest.raises(TrainingError, match="episode_0.hdf5"):
+    with pytest.raises(TrainingError, match=r"episode_0\.hdf5"):
         read_episodes(find_episodes(tmp_path))
 
 

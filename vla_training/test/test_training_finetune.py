@@ -1,6 +1,7 @@
 """finetune from the command line: it learns, repeats itself, stops when asked, and says what is wrong."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -132,6 +133,21 @@ def test_an_existing_checkpoint_is_kept_unless_told(episodes, tmp_path, capsys):
     assert (output / "notes").read_text() == "mine"
     assert finetune(episodes, output, "--steps", "1", "--overwrite") == 0
     assert not (output / "notes").exists() and (output / "config.json").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(episodes, tmp_path, capsys):
+    output = tmp_path / "kept"
+    assert finetune(episodes, output, "--steps", "1") == 0
+    before = (output / "model.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        assert finetune(episodes, output, "--steps", "1", "--seed", "5", "--overwrite") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"finetune: {output}: cannot be written" in capsys.readouterr().err
+    assert (output / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_missing_episodes_and_plain_files_without_a_rig_are_named(tmp_path, capsys):

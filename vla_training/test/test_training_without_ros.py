@@ -8,7 +8,8 @@ from pathlib import Path
 SCRIPT = textwrap.dedent(
     """
     import sys
-    ROS = ("rclpy", "rosidl", "ament", "launch", "std_msgs", "sensor_msgs", "vla_msgs", "vla_policy_node", "vla_sim", "vla_bringup")
+    ROS = ("rclpy", "rosidl", "ament", "launch", "std_msgs", "sensor_msgs", "vla_msgs",
+           "vla_policy_node", "vla_sim", "vla_bringup")
 
     class Refuse:
         def find_spec(self, name, path=None, target=None):
@@ -32,7 +33,8 @@ SCRIPT = textwrap.dedent(
     folder = Path(sys.argv[2])
     write(folder)
     out = str(folder / "checkpoint")
-    sys.exit(finetune.main([str(folder), "--output", out, *COMMON, "--steps", "2"]) or evaluate.main([out, str(folder)]))
+    code = finetune.main([str(folder), "--output", out, *COMMON, "--steps", "2"])
+    sys.exit(code or evaluate.main([out, str(folder)]))
     """
 )
 

@@ -1,4 +1,4 @@
-"""Small real episodes for the tests: a point that moves to where a bright square is, written by the real EpisodeWriter."""
+"""Small real episodes: a point moves to where a bright square is. Written by the real EpisodeWriter."""
 
 from pathlib import Path
 

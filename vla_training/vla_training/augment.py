@@ -14,8 +14,8 @@ SHIFT = 0.05  # of the side, per axis
 def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift, brightness and contrast, drawn per image: uint8 (..., 3, s, s) -> the same.
 
-    The shift repeats the edge (Kostrikov et al. 2021, arXiv 2004.13649): unlike a random crop it keeps the scale at which the policy
-    will see the scene.
+    The shift repeats the edge (Kostrikov et al. 2021, arXiv 2004.13649): unlike a random crop it keeps the
+    scale at which the policy will see the scene.
     """
     flat = images.flatten(0, -4)
     side, pad = flat.shape[-1], round(SHIFT * flat.shape[-1])
@@ -30,7 +30,7 @@ def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def augment_state(state: Tensor, std: float, generator: torch.Generator) -> Tensor:
-    """Normalised state (B, S) with Gaussian noise: what the policy will see once it has left the recorded path a little."""
+    """Normalised state (B, S) with Gaussian noise: the policy will leave the recorded path a little."""
     return state + std * torch.randn(state.shape, generator=generator)
 
 

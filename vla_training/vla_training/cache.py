@@ -1,7 +1,7 @@
 """Images at the model's size, made once: a memory-mapped (T, 3, s, s) uint8 file per episode and camera.
 
-A raw frame is 0.9 MB, of which a model with 112 px sees 38 kB. The resize is the model's own (Preprocessor.resize), the one that
-Policy.predict runs, so that a model is trained on exactly what it will be served.
+A raw frame is 0.9 MB, of which a model with 112 px sees 38 kB. The resize is the model's own
+(Preprocessor.resize), the one that Policy.predict runs: a model is trained on exactly what it will be served.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class ImageCache:
                 for episode, camera, file in todo:
                     _write(file, _resized(episode.path, camera, preprocess, progress))
         except OSError as error:
+            reason = error.strerror or error
             raise TrainingError(
-                f"{self.folder}: cannot keep resized images here: {error.strerror or error}; choose a folder with --cache"
+                f"{self.folder}: cannot keep resized images here: {reason}; choose a folder with --cache"
             ) from error
 
 

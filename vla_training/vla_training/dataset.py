@@ -19,7 +19,8 @@ from vla_training.episodes import EpisodeSet, Rows, TrainingError
 class ChunkDataset(Dataset):
     """Item i: one usable row of one episode. Batches are what VLAAdapter.loss takes.
 
-    A row is usable when it was observed (state finite, cameras and joints fresh) and at least one action of its chunk is known.
+    A row is usable when it was observed (state finite, cameras and joints fresh) and at least one action of
+    its chunk is known.
     """
 
     def __init__(
@@ -36,9 +37,8 @@ class ChunkDataset(Dataset):
         self._state, self._action = state_normalizer, action_normalizer
         self.index = usable_rows(data, horizon)
         if not len(self.index):
-            raise TrainingError(
-                f"no usable row in {len(data.episodes)} episodes: {data.left_out} of {data.rows} rows are stale or not finite"
-            )
+            stale = f"{data.left_out} of {data.rows} rows are stale or not finite"
+            raise TrainingError(f"no usable row in {len(data.episodes)} episodes: {stale}")
 
     def __len__(self) -> int:
         return len(self.index)
@@ -46,36 +46,36 @@ class ChunkDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         return {name: value[0] for name, value in self.__getitems__([item]).items()}
 
-    def images(self, item: int) -> np.ndarray:
-        """Images (N, 3, s, s) uint8 of one item, without the rest."""
-        out = self._images.empty(1)
-        self._images.images(*self.index[item], out[0])
-        return out[0]
+    def images(self, items: Sequence[int]) -> np.ndarray:
+        """(B, N, 3, s, s) uint8."""
+        out = self._images.empty(len(items))
+        for i, (episode, row) in enumerate(self.index[items]):
+            self._images.images(episode, row, out[i])
+        return out
 
-    def __getitems__(self, items: Sequence[int]) -> dict[str, Tensor]:
-        """A batch: images uint8 (B, N, 3, s, s); state (B, S), actions (B, H, A), normalised; action_mask (B, H), 1 = valid;
-        input_ids (B, L), and attention_mask (B, L) when prompts differ in length.
-        """
-        images = self._images.empty(len(items))
-        states, chunks, masks, instructions = [], [], [], []
-        for i, (e, row) in enumerate(self.index[items]):
-            episode = self.data.episodes[e]
-            self._images.images(e, row, images[i])
-            actions, mask = chunk(episode, row, self.horizon)
-            states.append(episode.state[row])
-            chunks.append(actions)
-            masks.append(mask)
-            instructions.append(episode.instruction)
-        ids, attention = encode_batch(self._tokenizer, instructions)
-        batch = {
-            "items": torch.as_tensor(items),
-            "images": torch.from_numpy(images),
-            "input_ids": ids,
-            "state": torch.from_numpy(self._state.normalize(np.stack(states))),
-            "actions": torch.from_numpy(self._action.normalize(np.stack(chunks))),
+    def targets(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """State (B, S) and actions (B, H, A), normalised; action_mask (B, H), 1 = valid."""
+        pairs = self.index[items]
+        actions, masks = zip(
+            *(chunk(self.data.episodes[e], row, self.horizon) for e, row in pairs), strict=True
+        )
+        state = np.stack([self.data.episodes[e].state[row] for e, row in pairs])
+        return {
+            "state": torch.from_numpy(self._state.normalize(state)),
+            "actions": torch.from_numpy(self._action.normalize(np.stack(actions))),
             "action_mask": torch.from_numpy(np.stack(masks).astype(np.float32)),
         }
-        return batch if attention is None else {**batch, "attention_mask": attention}
+
+    def prompts(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """input_ids (B, L), and attention_mask (B, L) when prompts differ in length."""
+        ids, mask = encode_batch(
+            self._tokenizer, [self.data.episodes[e].instruction for e, _ in self.index[items]]
+        )
+        return {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
+
+    def __getitems__(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """A batch: images uint8 (B, N, 3, s, s), prompts and targets."""
+        return {"images": torch.from_numpy(self.images(items)), **self.prompts(items), **self.targets(items)}
 
 
 def usable_rows(data: EpisodeSet, horizon: int) -> np.ndarray:
@@ -92,8 +92,8 @@ def usable_rows(data: EpisodeSet, horizon: int) -> np.ndarray:
 def chunk(episode: Rows, row: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     """Actions (H, A) for rows row .. row + H - 1 of this episode, and their mask (H,), True = valid.
 
-    What lies past the end, and what is not known, repeats the last action that is (the first one, when none came before): padding
-    that is finite and masked, never data.
+    What lies past the end, and what is not known, repeats the last action that is (the first one, when none
+    came before): padding that is finite and masked, never data.
     """
     stop = min(row + horizon, len(episode))
     mask = np.zeros(horizon, bool)

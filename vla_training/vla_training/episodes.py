@@ -86,10 +86,11 @@ def read_episodes(
 ) -> EpisodeSet:
     """Read the vectors of all files and make sure that they belong together.
 
-    `cameras` picks and orders cameras; None takes all, in the first file's order. `shift` says where the action of an
-    observation stands: our recorder writes it in the same row ("none"). ACT's own loaders pair the observation of row t with
-    actions from row t - 1 on when the file says sim=False (utils.py, EpisodicDataset); "act" does as they do. "auto" does
-    so for files without our additions alone, so that those mean here what they mean there.
+    `cameras` picks and orders cameras; None takes all, in the first file's order. `shift` says where the action
+    of an observation stands: our recorder writes it in the same row ("none"). ACT's own loaders pair the
+    observation of row t with actions from row t - 1 on when the file says sim=False (utils.py, EpisodicDataset);
+    "act" does as they do. "auto" does so for files without our additions alone: they mean here what they mean
+    there.
 
     Raises TrainingError, which names the file and the channel or camera that does not fit.
     """
@@ -113,9 +114,8 @@ def read_episodes(
 def _source(reader: EpisodeReader, cameras: Sequence[str] | None) -> Source:
     missing = [name for name in cameras or () if name not in reader.camera_names]
     if missing or not reader.camera_names:
-        raise TrainingError(
-            f"{reader.path}: has no camera {', '.join(missing) or 'at all'}; it has: {', '.join(reader.camera_names) or 'none'}"
-        )
+        has = ", ".join(reader.camera_names) or "none"
+        raise TrainingError(f"{reader.path}: has no camera {', '.join(missing) or 'at all'}; it has: {has}")
     return Source(
         tuple(reader.state_names),
         tuple(reader.action_names),

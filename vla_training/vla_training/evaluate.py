@@ -21,11 +21,11 @@ from vla_training.episodes import EpisodeSet, TrainingError, find_episodes, read
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute errors per action channel, rig units, over the same chunks. `hold` is NaN where no state channel has the name."""
+    """Mean absolute errors per action channel, rig units, over the same chunks."""
 
     names: tuple[str, ...]
     policy: np.ndarray  # (A,)
-    hold: np.ndarray  # (A,) of keeping the joint where it is for the whole chunk
+    hold: np.ndarray  # (A,) of keeping each joint where it is; NaN for a channel that the state does not have
     chunks: int
 
 

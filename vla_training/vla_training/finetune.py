@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import signal
 import sys
-from pathlib import Path
 
 import torch
 
@@ -15,22 +13,16 @@ from vla_model.normalize import StatisticsError
 from vla_model.policy import Policy
 from vla_training.cache import ImageCache
 from vla_training.dataset import ChunkDataset
-from vla_training.episodes import SHIFTS, EpisodeSet, TrainingError, find_episodes, read_episodes
-from vla_training.frozen import FrozenFeatures, fits
+from vla_training.episodes import EpisodeSet, TrainingError, find_episodes, read_episodes
+from vla_training.frozen import FrozenChunks, fits
+from vla_training.options import parser
 from vla_training.output import check_output, save
-from vla_training.start import SIZES, fitted_policy, freeze, fresh_policy
-from vla_training.train import Settings, train
-
-EPILOG = """examples:
-  finetune episodes/ --output checkpoints/cube                        a fresh small model, on the CPU or the GPU
-  finetune episodes/ --output checkpoints/cube --max-minutes 1        ... for one minute
-  finetune episodes/ --output checkpoints/cube --init released/       from a released checkpoint, fitted to this rig
-  finetune episodes/ --output try --model llm.layers=3 --model vision.image_size=84
-"""
+from vla_training.start import fitted_policy, freeze, fresh_policy
+from vla_training.train import Result, Settings, train
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return run(options)
     except (TrainingError, StatisticsError) as error:
@@ -54,18 +46,13 @@ def run(options: argparse.Namespace) -> int:
     _say(data, items, policy)
     settings = _settings(options)
     with Interrupt() as interrupt:
-        frozen = None
         if options.freeze == "backbone" and not settings.augment and fits(policy.model, items):
-            frozen = FrozenFeatures(policy.model, items)
-        result = train(policy.model, items, settings, interrupt.asked, frozen)
+            items = FrozenChunks(policy.model, items)
+        result = train(policy.model, items, settings, interrupt.asked)
         if not result.losses:
             raise TrainingError("not one step fitted into --max-minutes; nothing is saved")
         save(options.output, policy, result, settings)
-    tail = result.losses[-max(1, len(result.losses) // 20) :]
-    ended = "interrupted" if result.interrupted else "done"
-    print(
-        f"{ended}: {len(result.losses)} steps in {result.seconds:.0f} s, loss {result.losses[0]:.4f} -> {sum(tail) / len(tail):.4f}"
-    )
+    _conclude(result)
     print(f"run it: vla up aloha sim:=true checkpoint:={options.output}")
     return 130 if result.interrupted else 0
 
@@ -141,10 +128,9 @@ def _with_rig(data: EpisodeSet, rig_file: str | None) -> EpisodeSet:
 
 def _say(data: EpisodeSet, items: ChunkDataset, policy: Policy) -> None:
     count = sum(weight.numel() for weight in policy.model.parameters() if weight.requires_grad)
-    print(
-        f"{len(data.episodes)} episodes, {data.rows} rows at {data.source.rate_hz:g} Hz, cameras "
-        f"{', '.join(data.source.camera_names)}; {len(items)} items, {data.left_out} rows left out as stale or not finite"
-    )
+    cameras = ", ".join(data.source.camera_names)
+    print(f"{len(data.episodes)} episodes, {data.rows} rows at {data.source.rate_hz:g} Hz, cameras {cameras}")
+    print(f"{len(items)} items; {data.left_out} rows left out as stale or not finite")
     if data.shifted:
         print(
             f"{data.shifted} episodes say sim=False: their actions are read one row earlier, as ACT does (--shift)"
@@ -154,100 +140,15 @@ def _say(data: EpisodeSet, items: ChunkDataset, policy: Policy) -> None:
     )
 
 
+def _conclude(result: Result) -> None:
+    last = result.losses[-max(1, len(result.losses) // 20) :]
+    ended = "interrupted" if result.interrupted else "done"
+    steps = f"{len(result.losses)} steps in {result.seconds:.0f} s"
+    print(f"{ended}: {steps}, loss {result.losses[0]:.4f} -> {sum(last) / len(last):.4f}")
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)})
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "finetune", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("episodes", type=Path, help="folder of episode_*.hdf5, or one such file")
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace --output when it exists")
-    _add_model(parser.add_argument_group("model"))
-    _add_data(parser.add_argument_group("data"))
-    _add_training(parser.add_argument_group("training"))
-    return parser
-
-
-def _add_model(group) -> None:
-    group.add_argument("--init", type=Path, help="checkpoint to start from; default: random weights")
-    group.add_argument(
-        "--size", choices=SIZES, default="small", help="fresh model: small runs on a CPU (default)"
-    )
-    group.add_argument("--model", action="append", default=[], metavar="KEY=VALUE",
-                       help="fresh model: change a setting of its config, e.g. llm.layers=3; repeatable")  # fmt: skip
-    group.add_argument("--horizon", type=_count, help="actions in a chunk; default: 50, or the checkpoint's")
-    group.add_argument("--freeze", choices=("none", "vision", "backbone"), default="none",
-                       help="keep the vision towers, or all but head and action queries, as they are")  # fmt: skip
-
-
-def _add_data(group) -> None:
-    group.add_argument("--cameras", nargs="+", help="cameras to use, in this order; default: all")
-    group.add_argument("--rig", help="rig file or name, for plain ACT files, which carry none")
-    group.add_argument("--shift", choices=SHIFTS, default="auto",
-                       help="act: pair row t with actions from row t-1 on when the file says sim=False, as ACT's loaders do; "
-                       "auto: that for plain ACT files alone; none: never")  # fmt: skip
-    group.add_argument(
-        "--cache", type=Path, help="folder for resized images; default: cache/ beside the episodes"
-    )
-    group.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True,
-                       help="shift images and change their brightness and contrast at random")  # fmt: skip
-    group.add_argument("--state-noise", type=_share, default=0.0, metavar="STD",
-                       help="noise on the normalised state; small values make a policy recover from its own errors")  # fmt: skip
-
-
-def _add_training(group) -> None:
-    default = Settings()
-    group.add_argument(
-        "--steps", type=_count, default=default.steps, help="optimiser steps (default: %(default)s)"
-    )
-    group.add_argument("--max-minutes", type=_positive, default=math.inf,
-                       help="end after this time at the latest; the learning rate's schedule then ends with it")  # fmt: skip
-    group.add_argument(
-        "--batch", type=_count, default=default.batch, help="items per step (default: %(default)s)"
-    )
-    group.add_argument("--accumulate", type=_count, default=1, help="batches per step (default: 1)")
-    group.add_argument(
-        "--lr", type=_positive, default=default.lr, help="peak learning rate (default: %(default)s)"
-    )
-    group.add_argument(
-        "--warmup", type=int, default=default.warmup, help="steps of warm-up (default: %(default)s)"
-    )
-    group.add_argument(
-        "--weight-decay", type=_share, default=default.weight_decay, help="default: %(default)s"
-    )
-    group.add_argument(
-        "--clip", type=_share, default=default.clip, help="gradient norm limit, 0: none (default: 1)"
-    )
-    group.add_argument("--seed", type=int, default=0, help="of weights, order and noise (default: 0)")
-    group.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s"
-    )
-    group.add_argument("--threads", type=_count, help="CPU threads; default: torch's choice")
-    group.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0)")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vla_model.adapter import VLAAdapter
@@ -15,23 +18,37 @@ LIMIT_BYTES = 2 << 30
 _BATCH = 16
 
 
-class FrozenFeatures:
-    """Features of every item of a data set, in memory. Items that show the same images share theirs (cameras are slower)."""
+class FrozenChunks(Dataset):
+    """A ChunkDataset whose batches hold features in place of images and prompts.
+
+    task and query, each (B, layers + 1, K, D), are kept in memory; rows that show the same images (cameras are
+    slower than joints) share theirs.
+    """
 
     def __init__(self, model: VLAAdapter, data: ChunkDataset):
+        self._data = data
         self._slots, shown = _same_images(data)
         with torch.no_grad():
             parts = [
-                _stacked(model, data.__getitems__(shown[i : i + _BATCH]))
-                for i in tqdm(range(0, len(shown), _BATCH), desc="frozen features", unit="batch")
+                _features(model, data.__getitems__(shown[i : i + _BATCH]))
+                for i in tqdm(
+                    range(0, len(shown), _BATCH), desc="features of the frozen backbone", unit="batch"
+                )
             ]
         self._task, self._query = (torch.cat(part) for part in zip(*parts, strict=True))
 
-    def of(self, items: Tensor) -> Features:
-        """Features of items (B,)."""
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitems__(self, items: Sequence[int]) -> dict[str, Tensor]:
         slots = self._slots[items]
-        task, query = self._task[slots], self._query[slots]
-        return Features(task_layers=task.unbind(1), query_layers=query.unbind(1))
+        return {"task": self._task[slots], "query": self._query[slots], **self._data.targets(items)}
+
+
+def head_loss(model: VLAAdapter, batch: dict[str, Tensor]) -> Tensor:
+    """Scalar loss of a FrozenChunks batch; the same as the model's own loss of the batch with images."""
+    features = Features(task_layers=batch["task"].unbind(1), query_layers=batch["query"].unbind(1))
+    return model.head.loss(features, batch["actions"], batch["state"], batch["action_mask"]).loss
 
 
 def fits(model: VLAAdapter, data: ChunkDataset) -> bool:
@@ -41,7 +58,7 @@ def fits(model: VLAAdapter, data: ChunkDataset) -> bool:
     return len(data) * (config.llm.layers + 1) * tokens * config.llm.width * 4 < LIMIT_BYTES
 
 
-def _stacked(model: VLAAdapter, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _features(model: VLAAdapter, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """(B, layers + 1, K, D) of task and query tokens."""
     batch = {name: value.to(model.device) for name, value in batch.items()}
     pixels = model.preprocess.normalize(batch["images"])
@@ -54,7 +71,7 @@ def _same_images(data: ChunkDataset) -> tuple[Tensor, list[int]]:
     slots, shown = [], []
     before = None
     for item in range(len(data)):
-        images = data.images(item)
+        images = data.images([item])
         episode = data.index[item, 0]
         if before is None or before[0] != episode or not np.array_equal(before[1], images):
             shown.append(item)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from safetensors import SafetensorError
 
 from vla_model.policy import Policy
 from vla_training.episodes import TrainingError
@@ -31,15 +32,19 @@ def check_output(directory: Path, overwrite: bool) -> None:
 
 
 def save(directory: Path, policy: Policy, result: Result, settings: Settings) -> None:
-    """Write the checkpoint beside its place, then rename it. TrainingError when the disk refuses; an old one is still there then."""
+    """Write the checkpoint beside its place, then rename it.
+
+    Raises TrainingError when the disk refuses; a checkpoint that was there before still is, then.
+    """
     partial = directory.with_name(f".{directory.name}.partial{os.getpid()}")
     try:
         policy.save(partial)
         (partial / "training.json").write_text(json.dumps(_record(result, settings), indent=2) + "\n")
         _plot(result.losses, partial / "loss.png")
         _replace(partial, directory)
-    except OSError as error:
-        raise TrainingError(f"{directory}: cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"{directory}: cannot be written: {reason}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -38,7 +38,8 @@ def fitted_policy(
 ) -> tuple[Policy, list[str]]:
     """A checkpoint's weights in a model of this rig's cameras, channels and horizon, normalised by these episodes.
 
-    Returns the policy and the names of weights that start at random, because the checkpoint's do not have the shape. TrainingError.
+    Returns the policy and the names of weights that start at random because the checkpoint's have another
+    shape. TrainingError.
     """
     try:
         start = Policy.from_checkpoint(init, device, torch.float32)

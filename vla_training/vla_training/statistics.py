@@ -11,8 +11,8 @@ from vla_training.episodes import EpisodeSet, TrainingError
 def dataset_statistics(data: EpisodeSet, name: str) -> dict:
     """Statistics over every finite row, in the layout of vla_model.normalize: one entry, `name`.
 
-    {name: {"proprio": {mean, std, min, max, q01, q99, mask}, "action": {...}, num_transitions, num_trajectories}}, each list in
-    the order of the rig's channels. Raises TrainingError when there is no finite row.
+    {name: {"proprio": {mean, std, min, max, q01, q99, mask}, "action": {...}, num_transitions, num_trajectories}},
+    each list in the order of the rig's channels. Raises TrainingError when there is no finite row.
     """
     state = np.concatenate([e.state[np.isfinite(e.state).all(axis=1)] for e in data.episodes])
     action = np.concatenate([e.action[e.commanded] for e in data.episodes])

@@ -16,7 +16,7 @@ from vla_model.adapter import VLAAdapter
 from vla_training.augment import augment_images, augment_state
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import TrainingError
-from vla_training.frozen import FrozenFeatures
+from vla_training.frozen import FrozenChunks, head_loss
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Result:
 
 def train(
     model: VLAAdapter,
-    data: ChunkDataset,
+    data: ChunkDataset | FrozenChunks,
     settings: Settings,
     stop: Callable[[], bool] = lambda: False,
-    frozen: FrozenFeatures | None = None,
 ) -> Result:
     """Optimise every weight that requires a gradient, on the model's device; `stop` is asked after each step.
 
-    On the CPU the same settings, data and thread count give the same weights. Raises TrainingError when the loss is not finite.
+    On the CPU the same settings, data and thread count give the same weights. Raises TrainingError when the
+    loss is not finite.
     """
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(model, settings)
@@ -71,7 +71,7 @@ def train(
                 break
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * schedule(step, minutes, settings)
-            loss = _step(model, batches, settings, generator, frozen)
+            loss = _step(model, batches, settings, generator)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} after {step} steps; try a smaller --lr")
             if settings.clip:
@@ -109,7 +109,7 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
 
 
 def _batches(
-    data: ChunkDataset, settings: Settings, generator: torch.Generator
+    data: ChunkDataset | FrozenChunks, settings: Settings, generator: torch.Generator
 ) -> Iterator[dict[str, Tensor]]:
     """Endless shuffled batches; every item comes once before any comes again."""
     batch = min(settings.batch, len(data))
@@ -123,28 +123,19 @@ def _batches(
 
 
 def _step(
-    model: VLAAdapter,
-    batches: Iterator[dict[str, Tensor]],
-    settings: Settings,
-    generator: torch.Generator,
-    frozen: FrozenFeatures | None,
+    model: VLAAdapter, batches: Iterator[dict[str, Tensor]], settings: Settings, generator: torch.Generator
 ) -> float:
     """Gradients of `accumulate` batches, averaged; returns their mean loss."""
     total = 0.0
     for _ in range(settings.accumulate):
         batch = next(batches)
-        if settings.augment and frozen is None:
+        if settings.augment and "images" in batch:
             batch["images"] = augment_images(batch["images"], generator)
         if settings.state_noise:
             batch["state"] = augment_state(batch["state"], settings.state_noise, generator)
-        items = batch.pop("items")
         batch = {name: value.to(model.device) for name, value in batch.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
-            if frozen is None:
-                loss = model(batch)["loss"]
-            else:
-                wanted = batch["actions"], batch["state"], batch["action_mask"]
-                loss = model.head.loss(frozen.of(items), *wanted).loss
+            loss = model(batch)["loss"] if "images" in batch else head_loss(model, batch)
         (loss / settings.accumulate).backward()
         total += float(loss.detach()) / settings.accumulate
     return total

@@ -1,0 +1,131 @@
+"""The command line of finetune."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+
+from vla_training.episodes import SHIFTS
+from vla_training.start import SIZES
+from vla_training.train import Settings
+
+EPILOG = """examples:
+  finetune episodes/ --output checkpoints/cube                        a fresh small model, on the CPU or the GPU
+  finetune episodes/ --output checkpoints/cube --max-minutes 1        ... for one minute
+  finetune episodes/ --output checkpoints/cube --init released/       from a released checkpoint, fitted to this rig
+  finetune episodes/ --output try --model llm.layers=3 --model vision.image_size=84
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        "finetune",
+        description="Fine-tune a policy on recorded episodes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("episodes", type=Path, help="folder of episode_*.hdf5, or one such file")
+    top.add_argument("--output", type=Path, required=True, help="checkpoint directory to write")
+    top.add_argument("--overwrite", action="store_true", help="replace --output when it exists")
+    _add_model(top.add_argument_group("model"))
+    _add_data(top.add_argument_group("data"))
+    _add_training(top.add_argument_group("training"))
+    return top
+
+
+def _add_model(group) -> None:
+    group.add_argument("--init", type=Path, help="checkpoint to start from; default: random weights")
+    group.add_argument(
+        "--size", choices=SIZES, default="small", help="fresh model: small runs on a CPU (default)"
+    )
+    group.add_argument("--model", action="append", default=[], metavar="KEY=VALUE",
+                       help="fresh model: change a setting of its config, e.g. llm.layers=3; repeatable")  # fmt: skip
+    group.add_argument("--horizon", type=_count, help="actions in a chunk; default: 50, or the checkpoint's")
+    group.add_argument("--freeze", choices=("none", "vision", "backbone"), default="none",
+                       help="keep the vision towers, or all but the head, as they are; with --no-augment a "
+                       "frozen backbone runs once per image, and training is several times faster")  # fmt: skip
+
+
+def _add_data(group) -> None:
+    group.add_argument("--cameras", nargs="+", help="cameras to use, in this order; default: all")
+    group.add_argument("--rig", help="rig file or name, for plain ACT files, which carry none")
+    group.add_argument("--shift", choices=SHIFTS, default="auto",
+                       help="act: when a file says sim=False, pair row t with actions from row t-1 on, as ACT does; "
+                       "auto: that for plain ACT files alone; none: never")  # fmt: skip
+    group.add_argument(
+        "--cache", type=Path, help="folder for resized images; default: cache/ beside the episodes"
+    )
+    group.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True,
+                       help="shift images, change their brightness and contrast at random (default: on)")  # fmt: skip
+    group.add_argument("--state-noise", type=_share, default=0.0, metavar="STD",
+                       help="noise on the normalised state; a policy learns from it to recover")  # fmt: skip
+
+
+def _add_training(group) -> None:
+    default = Settings()
+    group.add_argument(
+        "--steps", type=_count, default=default.steps, help="optimiser steps (default: %(default)s)"
+    )
+    group.add_argument("--max-minutes", type=_positive, default=math.inf,
+                       help="end after this time at the latest; the learning rate then falls to 0 with it")  # fmt: skip
+    group.add_argument(
+        "--batch", type=_count, default=default.batch, help="items per step (default: %(default)s)"
+    )
+    group.add_argument("--accumulate", type=_count, default=1, help="batches per step (default: 1)")
+    group.add_argument(
+        "--lr", type=_positive, default=default.lr, help="peak learning rate (default: %(default)s)"
+    )
+    group.add_argument(
+        "--warmup", type=int, default=default.warmup, help="steps of warm-up (default: %(default)s)"
+    )
+    group.add_argument(
+        "--weight-decay", type=_share, default=default.weight_decay, help="default: %(default)s"
+    )
+    group.add_argument(
+        "--clip", type=_share, default=default.clip, help="gradient norm limit, 0: none (default: 1)"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of weights, order and noise (default: 0)")
+    group.add_argument(
+        "--device",
+        type=_device,
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda, cuda:1, ... (default: %(default)s)",
+    )
+    group.add_argument("--threads", type=_count, help="CPU threads; default: torch's choice")
+    group.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0)")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return value
+
+
+def _device(text: str) -> str:
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(
+            f"there is no {text}; CUDA devices found: {torch.cuda.device_count()}"
+        )
+    return text
