@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from rclpy.time import Time
@@ -114,7 +115,9 @@ class SimRig(Node):
             )
             for name, sink in rig.sinks.items()
         }
-        self.create_service(ResetWorld, "~/reset", self._on_reset)
+        # Its own group: while a reset waits, commands must go on, and a second reset has to wait.
+        waiting = MutuallyExclusiveCallbackGroup()
+        self.create_service(ResetWorld, "~/reset", self._on_reset, callback_group=waiting)
 
     def _store(self, sink: str):
         def store(message) -> None:
@@ -127,9 +130,6 @@ class SimRig(Node):
         self, request: ResetWorld.Request, response: ResetWorld.Response
     ) -> ResetWorld.Response:
         """Answers when the world has been reset and its commander is back at the start pose."""
-        if self._reset is not None:
-            response.message = "another reset is under way"
-            return response
         try:  # what can be wrong with it is found here, so that the physics thread only carries it out
             (find_task(request.task) if request.task else self._simulation.task).sample_poses(request.seed)
         except ValueError as error:
