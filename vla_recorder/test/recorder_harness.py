@@ -19,6 +19,11 @@ from vla_recorder.node import LATCHED
 HERE = Path(__file__).parent
 RIG = HERE.parents[1] / "config" / "aloha_sim.yaml"
 DEADLINE_S = 40.0
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell does
+os.execv(sys.executable, [sys.executable, "-m", "vla_recorder.record", *sys.argv[1:]])
+"""
 
 
 class Scene:
@@ -56,13 +61,21 @@ class Scene:
         publisher.stdin.write(json.dumps(modes) + "\n")
         publisher.stdin.flush()
 
-    def recorder(self, *options, **more):
-        more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | more
+    def recorder(self, *options, terminal=None):
+        """The recorder, its service ready; with `terminal` (a file descriptor) as its controlling terminal."""
         # patient: a loaded machine delays messages
         parameters = ["--ros-args", "-p", "settle_s:=0.5", "-p", f"use_sim_time:={self._sim}".lower()]
         own = ["--rig", RIG, "--folder", self.folder, *options, *parameters]
-        process = self.process("-m", "vla_recorder.record", *own, **more)
-        self.spin(self._start.service_is_ready)
+        start, more = ["-m", "vla_recorder.record"], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        if terminal is not None:
+            start, more = ["-c", ON_TERMINAL], more | {"stdin": terminal, "start_new_session": True}
+        process = self.process(*start, *own, **more)
+
+        def ready():
+            assert process.poll() is None, f"the recorder ended:\n{process.communicate()[0]}"
+            return self._start.service_is_ready()
+
+        self.spin(ready)
         return process
 
     def spin(self, condition):

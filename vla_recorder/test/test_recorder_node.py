@@ -1,6 +1,5 @@
 """The recorder over real DDS: publishers in another process, episodes checked number by number."""
 
-import fcntl
 import os
 import pty
 import signal
@@ -253,9 +252,7 @@ def test_keys(stage):
     stage.publisher()
     keys, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)
-    recorder = stage.recorder(
-        "--instruction", "fold", stdin=terminal, start_new_session=True, preexec_fn=_own_terminal
-    )
+    recorder = stage.recorder("--instruction", "fold", terminal=terminal)
     for key, ended in (("s", "success"), ("d", "discarded")):
         stage.spin(lambda: termios.tcgetattr(terminal) != before)
         os.write(keys, b" ")
@@ -274,8 +271,3 @@ def test_keys(stage):
     assert termios.tcgetattr(terminal) == before
     os.close(keys)
     os.close(terminal)
-
-
-def _own_terminal():
-    """Make the child's stdin its controlling terminal, as a shell does."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
