@@ -33,7 +33,7 @@ class Process:
         self._lines: list[str] = []
         self._popen = subprocess.Popen(
             command,
-            env=dict(env),
+            env=dict(env) | {"PYTHONFAULTHANDLER": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -69,10 +69,12 @@ class Process:
             raise AssertionError(f"{error}\n{' '.join(self.command)} printed:\n{self.text}") from None
 
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
-        """Until it ends; its exit code, with `text` complete."""
+        """Until it ends; its exit code, with `text` complete. A hung one shows where its threads are."""
         try:
             code = self._popen.wait(deadline_s)
         except subprocess.TimeoutExpired:
+            self._popen.send_signal(signal.SIGABRT)  # faulthandler prints every thread's stack
+            self._reader.join(5.0)
             raise AssertionError(f"still running after {deadline_s:g} s:\n{self.text}") from None
         self._reader.join(5.0)
         return code
