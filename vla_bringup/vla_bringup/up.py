@@ -28,6 +28,8 @@ from vla_bringup.processes import Process
 STOPPING = ((signal.SIGINT, 10.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0))
 COLOURS = (36, 33, 32, 35, 34, 31)
 LINE_LIMIT_BYTES = 1 << 20
+POLL_S = 0.05
+LAST_WORDS_S = 0.5
 
 
 class StartError(RuntimeError):
@@ -117,15 +119,25 @@ class _Group:
         return {"PYTHONUNBUFFERED": "1", **colour, **os.environ, **command.environment}
 
     async def _follow(self, name: str, process: asyncio.subprocess.Process) -> int:
+        """Show a process's output until it ends; its exit code. What its children still say then is not waited for."""
+        reader = asyncio.create_task(self._show(name, process.stdout))
+        while (
+            process.returncode is None
+        ):  # process.wait() would wait for the pipe too, which children may hold
+            await asyncio.sleep(POLL_S)
+        await asyncio.wait([reader], timeout=LAST_WORDS_S)
+        reader.cancel()
+        return process.returncode
+
+    async def _show(self, name: str, stream: asyncio.StreamReader) -> None:
         while True:
             try:
-                line = await process.stdout.readline()
+                line = await stream.readline()
             except ValueError:  # no line end within LINE_LIMIT_BYTES; asyncio has dropped it
                 line = b"(a line too long to show)\n"
             if not line:
-                break
+                return
             self._say(name, line.decode(errors="replace").rstrip())
-        return await process.wait()
 
     async def _first_end(self) -> int:
         stop = asyncio.create_task(self._signals.get())
