@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from policy_rig import CAMERAS, RIG_YAML, RigStreams
@@ -57,6 +58,7 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
     chunks = graph.listen(ActionChunk, "policy/action_chunk")
     commands = graph.listen(RigCommand, "command", 100)
     arm = graph.listen(JointState, "follower_left/commands/joint_group")
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
     node = spawn(command_line(setting))
     with RigStreams(graph, rig) as streams:
         refused = graph.call(Trigger, "policy/start", deadline_s=90)
@@ -71,6 +73,9 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
         assert statuses[-1].instruction == "pick up the red cube"
         check_chunks(chunks[5:25], commands, rig)
         check_commands(commands[:25], rig)
+
+        levels = {s.name: s.level for s in diagnostics[-1].status}
+        assert levels["policy: policy"] == levels["policy: cam_high"] == DiagnosticStatus.OK
 
         for fault, repair, reason in (
             ({"muted": {"cam_high"}}, {"muted": set()}, "cam_high"),

@@ -48,13 +48,18 @@ class Control:
         self._node, self._inputs, self._inference, self._commander = node, inputs, inference, commander
         self._lockstep_every, self._ticks = lockstep_every, 0
         self._feedback = feedback_reader(rig)
-        self._running = self._closed = False
+        self._running = False
         self._lock = threading.Lock()  # the loop must not overwrite what stop() has said
         self._ticker = Ticker(node, rig.control_rate_hz)
 
     @property
     def commander(self) -> Commander:
         return self._commander
+
+    @property
+    def missed_ticks(self) -> int:
+        """Ticks that the loop came too late for."""
+        return self._ticker.missed
 
     def start(self) -> None:
         """Begin commanding. Raises GateClosedError when another node commands the rig."""
@@ -73,14 +78,12 @@ class Control:
         self._set(state, reason, running=False)
 
     def close(self) -> None:
-        """End `run` at the next tick."""
-        self._closed = True
+        """End `run`."""
+        self._ticker.stop()
 
     def run(self) -> None:
         """Control thread."""
         for t_ns in self._ticker:
-            if self._closed:
-                return
             if not self._running:
                 continue
             try:

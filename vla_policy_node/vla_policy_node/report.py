@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -13,6 +14,7 @@ from vla_msgs.msg import ActionChunk, PolicyStatus
 from vla_policy_node.control import Control
 from vla_policy_node.ensemble import Plan
 from vla_policy_node.inference import Inference
+from vla_rig.diagnostics import RigDiagnostics
 from vla_rig.inputs import RigInputs
 from vla_rig.rig import Rig
 
@@ -23,6 +25,11 @@ STATUS_QOS = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 CHUNK_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+_LEVELS = {
+    PolicyStatus.STATE_HOLDING: DiagnosticStatus.WARN,
+    PolicyStatus.STATE_FAULT: DiagnosticStatus.ERROR,
+}
 
 
 class Reporter:
@@ -39,10 +46,13 @@ class Reporter:
         rate_hz: float,
     ) -> None:
         self._node, self._rig, self._policy = node, rig, policy
-        self._inputs, self._inference, self._control = inputs, inference, control
+        self._inference, self._control = inference, control
         self._status = node.create_publisher(PolicyStatus, "~/status", STATUS_QOS)
         self._chunk = node.create_publisher(ActionChunk, "~/action_chunk", CHUNK_QOS)
         control.on_plan, control.on_state = self._publish_plan, self.publish
+        self._diagnostics = RigDiagnostics(
+            node, rig.name, inputs, control.commander.gate, self._inference_status
+        )
         # Steady, so that a stopped /clock cannot silence the report of it.
         self._timer = node.create_timer(
             1.0 / rate_hz, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -72,9 +82,23 @@ class Reporter:
         message.chunk_age_s = float("nan") if newest_ns is None else (now.nanoseconds - newest_ns) * 1e-9
         self._status.publish(message)
 
+    def _inference_status(self) -> tuple[str, bytes, str, dict]:
+        control, inference = self._control, self._inference
+        p50_ms, p95_ms, max_ms = inference.latency_ms()
+        values = {
+            "p50_ms": f"{p50_ms:.1f}",
+            "p95_ms": f"{p95_ms:.1f}",
+            "max_ms": f"{max_ms:.1f}",
+            "chunks": inference.done,
+            "skipped": inference.skipped,
+            "missed_ticks": control.missed_ticks,
+        }
+        return "policy", _LEVELS.get(control.state, DiagnosticStatus.OK), control.reason or "running", values
+
     def close(self) -> None:
         """Take the topics down."""
         self._control.on_plan, self._control.on_state = lambda plan: None, lambda: None
+        self._diagnostics.close()
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._status)
         self._node.destroy_publisher(self._chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
@@ -22,8 +23,16 @@ class RigDiagnostics:
     stopped gate is WARN. Steady time: a simulation that stands still must show, too.
     """
 
-    def __init__(self, node: Node, rig_name: str, inputs: RigInputs, gate: CommandGate | None = None) -> None:
-        self._node, self._rig_name, self._inputs, self._gate = node, rig_name, inputs, gate
+    def __init__(
+        self,
+        node: Node,
+        rig_name: str,
+        inputs: RigInputs,
+        gate: CommandGate | None = None,
+        own: Callable[[], tuple[str, bytes, str, dict]] | None = None,
+    ) -> None:
+        """`own` gives one more status, the node's own: its name, level, message and values."""
+        self._node, self._rig_name, self._inputs, self._gate, self._own = node, rig_name, inputs, gate, own
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(PERIOD_S, self._publish, clock=steady)
@@ -31,7 +40,11 @@ class RigDiagnostics:
     def statuses(self) -> list[DiagnosticStatus]:
         now_ns = self._node.get_clock().now().nanoseconds
         out = [self._stream(stream) for stream in self._inputs.status(now_ns)]
-        return out if self._gate is None else [*out, self._gate_status(self._gate)]
+        if self._gate is not None:
+            out.append(self._gate_status(self._gate))
+        if self._own is not None:
+            out.append(self._status(*self._own()))
+        return out
 
     def close(self) -> None:
         self._node.destroy_timer(self._timer)
