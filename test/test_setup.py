@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.setup import stamps, system, venv
+from scripts.setup.build import ColconLines
 from scripts.setup.mend import mend, mend_files
 from scripts.setup.plan import Plan, SetupError, check_python, make_plan
 from scripts.setup.progress import Progress, run_logged
@@ -126,6 +127,14 @@ def test_venv_of_another_place_or_another_kind_is_made_anew(tmp_path):
     assert "ROS" in venv.venv_problem(Plan(tmp_path, ros_installed=True))
     pip.write_text("#!/elsewhere/.venv/bin/python\n")
     assert "moved" in venv.venv_problem(plan)
+
+
+def test_the_build_says_what_it_is_at():
+    lines = ColconLines()
+    assert lines("Starting >>> vla_msgs") == "0 done, building vla_msgs"
+    lines("Starting >>> vla_model")
+    assert lines("Finished <<< vla_msgs [61.2s]") == "1 done, building vla_model"
+    assert lines("--- stderr: vla_model") is None
 
 
 def test_a_failed_step_shows_the_log_and_its_end(tmp_path):

@@ -39,12 +39,28 @@ def build_workspace(plan: Plan, progress: Progress) -> str:
         progress,
         env=venv_environment(plan),
         cwd=plan.root,
-        summarise=_colcon_line,
+        summarise=ColconLines(),
     )
     stamps.write(environment_stamp, environment_key)
     stamps.write(sources_stamp, sources_key)
     return f"{len(list(plan.root.glob('*/package.xml')))} packages built"
 
 
-def _colcon_line(line: str) -> str | None:
-    return line if line.startswith(("Starting", "Finished")) else None
+class ColconLines:
+    """Turns colcon's lines into what is being built right now."""
+
+    def __init__(self) -> None:
+        self._building: list[str] = []
+        self._done = 0
+
+    def __call__(self, line: str) -> str | None:
+        word, _, rest = line.partition(" ")
+        package = rest.split()[1] if word in ("Starting", "Finished") and len(rest.split()) > 1 else None
+        if package is None:
+            return None
+        if word == "Starting":
+            self._building.append(package)
+        elif package in self._building:
+            self._building.remove(package)
+            self._done += 1
+        return f"{self._done} done, building {', '.join(self._building)}"
