@@ -41,7 +41,7 @@ class Graph:
     """Starts processes and watches task_status and /clock; `until` waits for a condition, with a deadline."""
 
     def __init__(self, domain: int, folder: Path):
-        self._environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
+        self._environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "PYTHONFAULTHANDLER": "1"}
         self._folder, self._logs, self._processes = folder, {}, {}
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
@@ -108,15 +108,23 @@ class Graph:
     def close(self):
         for process in self._processes.values():
             process.send_signal(signal.SIGINT)
-        for process in self._processes.values():
-            try:
-                process.wait(DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        hung = [name for name, process in self._processes.items() if not _ended(process)]
         for log in self._logs.values():
             log.close()
         self.node.destroy_node()
         self._context.try_shutdown()
+        assert not hung, "\n".join(f"{name} did not end:\n{self.log(name)}" for name in hung)
+
+
+def _ended(process: subprocess.Popen) -> bool:
+    """Wait for the end; a process that hangs is made to print its stacks into its log."""
+    try:
+        process.wait(20.0)
+        return True
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        process.wait(DEADLINE_S)
+        return False
 
 
 def stamp_ns(stamp) -> int:
