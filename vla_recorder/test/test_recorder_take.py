@@ -44,7 +44,8 @@ class HandDriven:
         return made, dict(self.problems)
 
     def take(self, folder, **options):
-        return Take(folder, self.head, self, lambda: self.now_ns, **options)
+        clocks = {"steady_ns": lambda: self.now_ns} | options
+        return Take(folder, self.head, self, lambda: self.now_ns, **clocks)
 
 
 def rows_of(path):
@@ -101,12 +102,28 @@ def test_rows_start_when_every_stream_is_healthy_and_never_skip_after(tmp_path):
 def test_an_unsettled_row_is_taken_when_patience_ends(tmp_path):
     source = HandDriven()
     take = source.take(tmp_path, settle_s=0.1)
+    source.now_ns = START_NS
+    assert take.advance() is None and take.rows == 0
     source.now_ns = START_NS + DT_NS + 99_999_999
     assert take.advance() is None and take.rows == 0
     source.now_ns += 1
     assert take.advance() is None and take.rows == 1 and take.late_rows == 1
     take.start()
     assert rows_of(take.stop(Ending("operator"))["path"]) == [0]
+
+
+def test_a_simulated_clock_that_runs_ahead_does_not_cost_frames(tmp_path):
+    source, wall_ns = HandDriven(), [0]
+    take = source.take(tmp_path, settle_s=0.1, steady_ns=lambda: wall_ns[0])
+    for tick in range(40):  # 0.8 s of simulated time in no wall time at all
+        source.now_ns = START_NS + tick * DT_NS
+        assert take.advance() is None and take.rows == 0
+    wall_ns[0] = DT_NS + 100_000_000
+    assert take.advance() is None and take.rows == take.late_rows == 40 - 6
+    source.settled_ns = START_NS + 39 * DT_NS
+    assert take.advance() is None and take.rows == 40 and take.late_rows == 34
+    take.start()
+    take.stop(Ending("operator"))
 
 
 def test_stop_takes_the_finished_rows_still_unsettled(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 import shutil
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +60,11 @@ class Take:
     """Rows at grid times -> bounded queue -> writer thread -> file.
 
     A row thread asks the source at every grid time, the writer thread owns the file. The row of time t is taken
-    once the source has settled, or `settle_s` after the row's time is over. No row is written before every
-    stream is healthy once; afterwards every grid time gives a row. The take ends when asked (`stop`), when
-    `max_rows` are there, when the disk cannot keep up or fails, or when the clock jumps; whatever the
-    reason, what was recorded is saved and `on_done(report)` is called from the row thread.
+    once the source has settled, or `settle_s` after the row's time is over, on the node's clock and on the
+    wall's. No row is written before every stream is healthy once; afterwards every grid time gives a row. The
+    take ends when asked (`stop`), when `max_rows` are there, when the disk cannot keep up or fails, or when the
+    clock jumps; whatever the reason, what was recorded is saved and `on_done(report)` is called from the row
+    thread.
 
     Raises EpisodeError when the folder cannot be written.
     """
@@ -76,6 +79,7 @@ class Take:
         settle_s: float = 0.1,
         max_rows: int = 0,
         queue_rows: int = 100,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.header = header
         self.writer = EpisodeWriter(folder, header)
@@ -85,6 +89,10 @@ class Take:
         self.checkpoint = header.checkpoint  # of the newest policy that commanded
         self.report: dict | None = None
         self._source, self._now_ns, self._on_done = source, now_ns, on_done
+        self._steady_ns = steady_ns
+        self._clock_seen: deque[tuple[int, int]] = (
+            deque()
+        )  # (node time, steady time) of changes since the next row
         self._max_rows = max_rows
         self._period_ns = round(1e9 / header.control_rate_hz)
         self._patience_ns = self._period_ns + round(settle_s * 1e9)
@@ -152,12 +160,27 @@ class Take:
             self._next_ns = grid_at_or_after(now_ns - self._patience_ns, self._period_ns)
         while True:
             settled = self._source.settled(self._next_ns)
-            if not settled and now_ns < self._next_ns + self._patience_ns:
+            if not settled and not self._waited_enough(now_ns):
                 break
             ending = self._take_row(late=not settled)
             if ending is not None:
                 return ending
         return Ending(self._write_problem) if self._write_problem else None
+
+    def _waited_enough(self, now_ns: int) -> bool:
+        """Whether the next row's patience is over, by the node's clock and by the wall's.
+
+        A simulated clock can run ahead while this process waits for its share of a busy machine; the frames
+        are here by then, and only want to be taken in.
+        """
+        if not self._clock_seen or self._clock_seen[-1][0] != now_ns:
+            self._clock_seen.append((now_ns, self._steady_ns()))
+        while self._clock_seen and self._clock_seen[0][0] < self._next_ns:
+            self._clock_seen.popleft()
+        if not self._clock_seen or now_ns < self._next_ns + self._patience_ns:
+            return False
+        reached_ns = self._clock_seen[0][1]  # when the node's clock had come to the row's time
+        return self._steady_ns() - reached_ns >= self._patience_ns
 
     def _take_row(self, late: bool = False) -> Ending | None:
         row, self.problems = self._source.row(self._next_ns)
