@@ -26,6 +26,12 @@ def stamp_ns(stamp) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
+def _input_qos(rate_hz: float, history_s: float) -> QoSProfile:
+    """As deep as the history: an executor that had to wait for the processor must not cost messages."""
+    depth = max(SENSOR_QOS.depth, math.ceil(rate_hz * history_s))
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
 @dataclass
 class StreamCount:
     """What happened on one stream since the start."""
@@ -75,7 +81,9 @@ class RigInputs:
             if name in rig.cameras:
                 kind = CompressedImage if stream.message == "compressed" else Image
             callback = self._store(name)
-            self._subscriptions.append(node.create_subscription(kind, stream.topic, callback, SENSOR_QOS))
+            self._subscriptions.append(
+                node.create_subscription(kind, stream.topic, callback, _input_qos(stream.rate_hz, history_s))
+            )
 
     def _store(self, name: str):
         count, aligner = self.counts[name], self.aligner
