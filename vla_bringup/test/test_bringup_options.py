@@ -53,6 +53,13 @@ def test_simulated_demonstrations():
     assert started["recorder"].parameters["sim"] is True
 
 
+def test_a_simulated_policy_keeps_in_step_with_the_world(checkpoint):
+    words = ["aloha", f"checkpoint:={checkpoint}", "sim:=true"]
+    assert processes(*words)["policy"].parameters["lockstep_every"] == 1
+    assert processes(*words, "lockstep_every:=5")["policy"].parameters["lockstep_every"] == 5
+    assert processes(*words, "lockstep_every:=0")["policy"].parameters["lockstep_every"] == 0
+
+
 def test_the_real_rig_keeps_its_file_and_wall_time():
     teleop = processes("aloha", "teleop:=true")["teleop"]
     assert teleop.parameters == {"rig": "aloha"}
@@ -101,6 +108,7 @@ def test_namespace_parameters_file_and_log_level_reach_every_process(tmp_path):
         (["sim:=true", "sim:=true"], "'sim' is given twice"),
         (["seed:=-1", "sim:=true"], "seed:=-1: expected a whole number"),
         (["task:=insertion"], "add sim:=true"),
+        (["lockstep_every:=often", "sim:=true"], "lockstep_every:=often: expected a whole number"),
         (["demonstrator:=true"], "add sim:=true"),
         (["checkpoint:=/nowhere"], "checkpoint:=/nowhere: expected a checkpoint folder"),
         (["params_file:=/nowhere"], "params_file:=/nowhere: expected a YAML file"),

@@ -39,6 +39,8 @@ OPTIONS = (
     Option("sim", "false", "start the simulated rig and take the rig file <rig>_sim", YES_NO),
     Option("task", "", "what the simulated rig plays (default: transfer_cube)", TASKS),
     Option("seed", "", "simulated rig: seed of the objects' placement, a whole number (default: 0)"),
+    Option("lockstep_every", "", "simulated rig: the policy infers in every n-th control step, so that runs repeat; "
+           "0: in its own thread, as on a real rig (default: 1)"),
     Option("demonstrator", "false", "simulated leader arms that show the task on demonstrator/start", YES_NO),
     Option("namespace", "", "ROS namespace of all nodes, so that several rigs share one graph"),
     Option("params_file", "", "YAML file with further parameters, by node name; the options here go before it"),
@@ -90,9 +92,10 @@ def check_options(rig: str, given: Mapping[str, str]) -> dict[str, str]:
 
 def _check_together(values: Mapping[str, str]) -> None:
     sim = values["sim"] == "true"
-    if values["seed"] and not values["seed"].isdecimal():
-        raise OptionError(f"seed:={values['seed']}: expected a whole number, 0 or more")
-    for name in ("task", "seed"):
+    for name in ("seed", "lockstep_every"):
+        if values[name] and not values[name].isdecimal():
+            raise OptionError(f"{name}:={values[name]}: expected a whole number, 0 or more")
+    for name in ("task", "seed", "lockstep_every"):
         if values[name] and not sim:
             raise OptionError(f"{name}:={values[name]} is for the simulated rig: add sim:=true")
     if values["demonstrator"] == "true" and not sim:

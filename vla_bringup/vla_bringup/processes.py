@@ -84,7 +84,8 @@ def _chosen(options: Mapping[str, str]) -> list[tuple[str, str, str, dict[str, V
         chosen.append(("vla_rig", "teleop", "teleop", {"lockstep": True} if sim else {}))
     if options["checkpoint"]:
         policy = {name: options[name] == "true" for name in ("start", "autostart")}
-        policy = {"checkpoint": options["checkpoint"], **policy, **instruction}
+        lockstep = {"lockstep_every": int(options["lockstep_every"] or 1)} if sim else {}
+        policy = {"checkpoint": options["checkpoint"], **policy, **instruction, **lockstep}
         chosen.append(("vla_policy_node", "policy", "policy", policy))
     if options["recorder"] == "true":
         recorder = {**_given(folder=options["episodes"]), **instruction, **({"sim": True} if sim else {})}
