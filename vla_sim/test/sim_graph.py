@@ -56,6 +56,7 @@ class Graph:
             self.node = rclpy.create_node("onlooker", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._clients: dict = {}
         self.status: TaskStatus | None = None
         self.clocks_ns: list[int] = []
         self.node.create_subscription(TaskStatus, "task_status", self._on_status, 10)
@@ -88,17 +89,18 @@ class Graph:
         return value
 
     def spin_for(self, seconds: float):
-        """Only to see that something does not happen."""
+        """For what cannot be seen: that something does not happen, or the far end of discovery."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             self._executor.spin_once(timeout_sec=0.05)
 
     def call(self, kind, name: str, request):
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"service {name}")
-        future = client.call_async(request)
+        if name not in self._clients:
+            client = self._clients[name] = self.node.create_client(kind, name)
+            self.until(client.service_is_ready, f"service {name}")
+            self.spin_for(0.5)  # a server drops its answer to a client whose far end it has not discovered
+        future = self._clients[name].call_async(request)
         self.until(future.done, f"answer of {name}")
-        self.node.destroy_client(client)
         return future.result()
 
     def collect(self, kind, topic: str, **qos) -> list:
