@@ -13,10 +13,13 @@ from vla_training.start import SIZES
 from vla_training.train import Settings
 
 EPILOG = """examples:
-  finetune episodes/ --output checkpoints/cube                        a fresh small model, on the CPU or the GPU
-  finetune episodes/ --output checkpoints/cube --max-minutes 1        ... for one minute
-  finetune episodes/ --output checkpoints/cube --init released/       from a released checkpoint, fitted to this rig
-  finetune episodes/ --output try --model llm.layers=3 --model vision.image_size=84
+  finetune episodes/ --output checkpoints/cube --init released/
+      from a released checkpoint, fitted to the rig of the episodes (on a GPU)
+  finetune episodes/ --output checkpoints/cube --max-minutes 1 --steps 2400 --freeze backbone --no-augment \\
+      --horizon 40 --batch 8 --lr 3e-3 --warmup 50 --threads 1 \\
+      --model vision.patch_size=56 --model llm.layers=3 --model action_queries=8
+      a few demonstrations by heart, in a minute on one CPU core: the head learns on the features of random
+      towers; few, large patches keep what differs between images from being averaged away
 """
 
 
@@ -94,7 +97,11 @@ def _add_training(group) -> None:
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
-    group.add_argument("--threads", type=_count, help="CPU threads; default: torch's choice")
+    group.add_argument(
+        "--threads",
+        type=_count,
+        help="CPU threads (small models are fastest with 1); default: torch's choice",
+    )
     group.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0)")
 
 
