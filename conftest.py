@@ -11,8 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent / "test"))
 
 from support.processes import Process
 
-LARGE_DATA = "LARGE_DATA?max_msg_size=2MB&sockets_size=2MB"
-os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", LARGE_DATA)
+from vla_bringup.shm import remove_leftovers
+from vla_bringup.transports import transport_environment
+
+os.environ.update(transport_environment("shared_memory", os.environ))
+
+
+def pytest_sessionfinish():
+    """Tests kill processes, which leave their shared memory behind."""
+    remove_leftovers()
 
 
 @pytest.fixture

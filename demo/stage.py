@@ -74,7 +74,8 @@ class Stage:
             name = next((w.split("/")[-1] for w in command.split() if "/lib/vla_" in w), "")
             if name:
                 pairs = dict(e.decode(errors="replace").split("=", 1) for e in environment if b"=" in e)
-                value = pairs.get("FASTRTPS_DEFAULT_PROFILES_FILE") or pairs.get("FASTDDS_BUILTIN_TRANSPORTS")
+                profile = Path(pairs.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")).name
+                value = profile or pairs.get("FASTDDS_BUILTIN_TRANSPORTS")
                 found[name] = value or "default"
         return found
 

@@ -7,7 +7,10 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_bringup"]),
         ("share/vla_bringup", ["package.xml"]),
-        ("share/vla_bringup/dds", ["dds/shared_memory.xml"]),
+        (
+            "share/vla_bringup/dds",
+            [f"dds/{name}.xml" for name in ("shared_memory", "shared_memory_1080p", "large_data")],
+        ),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -1,13 +1,16 @@
 """Options and the processes that follow from them."""
 
+import fcntl
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 
 from vla_bringup import cli, transports
-from vla_bringup.options import OPTIONS, OptionError, parse_options, rig_options
+from vla_bringup.options import OPTIONS, OptionError, parse_options
 from vla_bringup.processes import rig_processes, sim_rig_file
+from vla_bringup.shm import remove_leftovers
 
 
 def processes(rig, *words, environ=None):
@@ -138,11 +141,12 @@ def test_help_names_every_option(capsys):
     assert [o.name for o in OPTIONS if o.name not in text] == []
 
 
-def test_large_data_only_where_the_kernel_grants_its_sockets(monkeypatch):
-    monkeypatch.setattr(transports, "socket_limit_bytes", lambda: 4_194_304)
-    assert transports.transport_environment("auto", {}) == transports.LARGE_DATA
-    monkeypatch.setattr(transports, "socket_limit_bytes", lambda: 212_992)
-    assert transports.transport_environment("auto", {}) == transports.shared_memory()
+def test_images_go_through_shared_memory_unless_asked_otherwise():
+    teleop = processes("aloha", "teleop:=true", environ={})["teleop"]
+    profile = Path(teleop.environment[transports.PROFILE])
+    assert "<segment_size>16777216</segment_size>" in profile.read_text()
+    asked = processes("aloha", "teleop:=true", "transport:=large_data", environ=dict(teleop.environment))
+    assert "LARGE_DATA" in Path(asked["teleop"].environment[transports.PROFILE]).read_text()
 
 
 def test_the_users_own_transports_stay():
@@ -151,8 +155,21 @@ def test_the_users_own_transports_stay():
     assert processes("teleavatar", "recorder:=true", environ=own)["recorder"].environment == {}
 
 
-def test_large_frames_go_through_shared_memory():
-    defaults = {o.name: o.default for o in rig_options("teleavatar")}
-    assert defaults["transport"] == "shared_memory"
-    recorder = processes("teleavatar", "recorder:=true", environ=transports.LARGE_DATA)["recorder"]
-    assert recorder.environment == transports.shared_memory()
+def test_1080p_frames_get_a_segment_that_holds_them():
+    recorder = processes("teleavatar", "recorder:=true", environ={})["recorder"]
+    assert "67108864" in Path(recorder.environment[transports.PROFILE]).read_text()
+
+
+def test_segments_of_dead_processes_are_removed_and_live_ones_are_not(tmp_path):
+    for name in ("fastrtps_dead", "fastrtps_live", "unrelated"):
+        (tmp_path / name).write_bytes(b"segment")
+        (tmp_path / f"{name}_el").touch()
+    with (tmp_path / "fastrtps_live_el").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert remove_leftovers(tmp_path) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "fastrtps_live",
+        "fastrtps_live_el",
+        "unrelated",
+        "unrelated_el",
+    ]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from vla_bringup import up
 from vla_bringup.options import Option, OptionError, parse_options, rig_options
 from vla_bringup.processes import Process, rig_processes
+from vla_bringup.shm import remove_leftovers
 
 EXAMPLES = """examples:
   vla up aloha sim:=true teleop:=true demonstrator:=true recorder:=true   record demonstrations in simulation
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_up(processes: Sequence[Process]) -> int:
+    remove_leftovers()
     return up.run([up.command_of(process) for process in processes])
 
 

@@ -45,12 +45,12 @@ OPTIONS = (
     Option("namespace", "", "ROS namespace of all nodes, so that several rigs share one graph"),
     Option("params_file", "", "YAML file with further parameters, by node name; the options here go before it"),
     Option("use_sim_time", "false", "follow /clock; sim:=true implies it", YES_NO),
-    Option("transport", "auto", "how Fast DDS carries images; auto: large_data where the kernel allows it", TRANSPORTS),
+    Option("transport", "shared_memory", "Fast DDS transports; large_data: for images from other machines", TRANSPORTS),
     Option("log_level", "info", "log level of all nodes", LOG_LEVELS),
 )  # fmt: skip
 
-# 1080p frames are above LARGE_DATA's message size: a quarter of them got lost with it.
-RIG_DEFAULTS: Mapping[str, Mapping[str, str]] = {"teleavatar": {"transport": "shared_memory"}}
+# A 1080p frame is 6 MB.
+RIG_DEFAULTS: Mapping[str, Mapping[str, str]] = {"teleavatar": {"transport": "shared_memory_1080p"}}
 
 
 def rig_options(rig: str) -> tuple[Option, ...]:

@@ -27,6 +27,11 @@ from vla_rig.sinks import COMMAND_QOS
 
 DISCOVERY_S = 10.0
 """How long to wait for the first message of every stream; discovery takes seconds on a loaded machine."""
+_TRANSPORTS_CHOSEN = {
+    "FASTDDS_BUILTIN_TRANSPORTS",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+}
 MIN_RATE = 0.8
 """Share of the nominal rate below which a stream counts as too slow."""
 
@@ -97,8 +102,8 @@ class Checker:
             row.problems.append(f"stamped {-status.age_s:.3f} s in the future; are the clocks in step?")
         if status.rate_hz < MIN_RATE * stream.rate_hz:
             hint = ""
-            if isinstance(stream, Camera) and "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:
-                hint = "; run drivers and this with FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA"
+            if isinstance(stream, Camera) and not _TRANSPORTS_CHOSEN & set(os.environ):
+                hint = "; Fast DDS's default transports lose frames: run the drivers and this as env.bash sets it up"
             row.problems.append(f"{status.rate_hz:.0f} Hz, expected {stream.rate_hz:g} Hz{hint}")
 
     def _sink(self, name: str) -> Finding:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from unittest import mock
 
 import rclpy
 import yaml
@@ -20,10 +19,6 @@ from vla_msgs.msg import TaskStatus
 from vla_rig.rig_file import load_rig
 
 DEADLINE_S = 60.0
-
-# Not LARGE_DATA: its TCP channels (Fast DDS 2.14) fail to connect two of four processes that start
-# together in about one run of ten, and then they never find each other. A few images get through anyway.
-TRANSPORTS = {"FASTDDS_BUILTIN_TRANSPORTS": "DEFAULT"}
 
 
 def executable(package: str, name: str) -> str:
@@ -46,14 +41,11 @@ class Graph:
     """Starts processes and watches task_status and /clock; `until` waits for a condition, with a deadline."""
 
     def __init__(self, domain: int, folder: Path):
-        self._environment = (
-            os.environ | TRANSPORTS | {"ROS_DOMAIN_ID": str(domain), "PYTHONFAULTHANDLER": "1"}
-        )
+        self._environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "PYTHONFAULTHANDLER": "1"}
         self._folder, self._logs, self._processes = folder, {}, {}
         self._context = rclpy.Context()
-        with mock.patch.dict(os.environ, TRANSPORTS):
-            rclpy.init(context=self._context, domain_id=domain)
-            self.node = rclpy.create_node("onlooker", context=self._context)
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("onlooker", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._clients: dict = {}
