@@ -3,12 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training_episodes import RIG, target, write, write_plain
+from training_episodes import RIG, STREAMS, target, write, write_plain
 
+from vla_recorder.episode import layout
 from vla_training.dataset import chunk, usable_rows
 from vla_training.episodes import EpisodeSet, Rows, Source, TrainingError, find_episodes, read_episodes
 
@@ -68,6 +70,15 @@ def test_stale_rows_are_left_out_and_counted(tmp_path):
     assert data.left_out == 2
     assert usable_rows(data, 4)[:, 1].tolist() == [0, 1, 4, 5, 6, 7, 8, 9]
     assert chunk(episode, 4, 3)[1].tolist() == [True, False, True]
+
+
+def test_a_command_that_is_there_but_too_old_is_no_target(tmp_path):
+    file = write(tmp_path, rows=6)
+    with h5py.File(file, "r+") as stored:
+        stored[layout.STREAM_FRESH][4, STREAMS.index("command")] = False
+    (episode,) = read_episodes([file]).episodes
+    assert np.isfinite(episode.action).all()
+    assert chunk(episode, 3, 3)[1].tolist() == [True, False, True]
 
 
 def test_a_camera_that_is_not_used_may_be_stale(tmp_path):
