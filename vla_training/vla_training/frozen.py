@@ -63,7 +63,7 @@ def _features(model: VLAAdapter, batch: dict[str, Tensor]) -> tuple[Tensor, Tens
     batch = {name: value.to(model.device) for name, value in batch.items()}
     pixels = model.preprocess.normalize(batch["images"])
     features = model.backbone(pixels, batch["input_ids"], batch.get("attention_mask"))
-    return torch.stack(features.task_layers, 1), torch.stack(features.query_layers, 1)
+    return torch.stack(features.task_layers, 1).cpu(), torch.stack(features.query_layers, 1).cpu()
 
 
 def _same_images(data: ChunkDataset) -> tuple[Tensor, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -116,10 +117,14 @@ def _batches(
     sampler = RandomSampler(data, generator=generator)
     loader = DataLoader(
         data, batch, sampler=sampler, drop_last=True, num_workers=settings.workers, collate_fn=lambda items: items,
-        persistent_workers=settings.workers > 0,
+        persistent_workers=settings.workers > 0, worker_init_fn=_leave_interrupts_to_the_main_process,
     )  # fmt: skip
     while True:
         yield from loader
+
+
+def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _step(
