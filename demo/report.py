@@ -87,6 +87,17 @@ def lost_frames(episode: EpisodeReader, camera: str) -> tuple[int, int]:
     return len(stamps), int(np.round(gaps / period).sum() - len(gaps))
 
 
+def training_line(record: dict) -> str:
+    """One line out of a checkpoint's training.json."""
+    losses = np.array(record["losses"])
+    tail = max(1, len(losses) // 50)
+    speed = len(losses) / record["seconds"]
+    return (
+        f"{len(losses)} of {record['settings']['steps']} steps in {record['seconds']:.0f} s ({speed:.0f} a second); "
+        f"L1 loss, normalised: {losses[:tail].mean():.3f} -> {losses[-tail:].mean():.3f}"
+    )
+
+
 def _policy(status: PolicyStatus) -> list[str]:
     interventions = ", ".join(status.interventions_by_kind) or "none"
     return [
