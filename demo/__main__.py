@@ -31,29 +31,16 @@ DOMAIN = 77
 ROLLOUT_LIMIT_S = 10.0
 # What fits two demonstrations best in a minute of one CPU core: a head on a frozen, random backbone, whose
 # features are computed once. It learns these worlds by heart; it does not generalise.
-RECIPE = [
-    "--freeze",
-    "backbone",
-    "--no-augment",
-    "--threads",
-    "1",
-    "--steps",
-    "2400",
-    "--batch",
-    "8",
-    "--lr",
-    "3e-3",
-    "--warmup",
-    "50",
-    "--horizon",
-    "40",
-    "--model",
-    "vision.patch_size=56",
-    "--model",
-    "llm.layers=3",
-    "--model",
-    "action_queries=8",
-]
+RECIPE = {
+    "--freeze": "backbone",
+    "--threads": 1,
+    "--steps": 2400,
+    "--batch": 8,
+    "--lr": 3e-3,
+    "--warmup": 50,
+    "--horizon": 40,
+}
+MODEL = ("vision.patch_size=56", "llm.layers=3", "action_queries=8")
 
 
 def main() -> int:
@@ -125,7 +112,9 @@ def train(args: argparse.Namespace, report: Report) -> None:
         "--output",
         _checkpoint(args),
     ]
-    command += [*RECIPE, "--max-minutes", f"{args.train_seconds / 60:.3f}", "--seed", "0"]
+    command += [word for option, value in RECIPE.items() for word in (option, value)]
+    command += [word for change in MODEL for word in ("--model", change)]
+    command += ["--no-augment", "--max-minutes", f"{args.train_seconds / 60:.3f}", "--seed", "0"]
     start = time.monotonic()
     code = subprocess.run([str(c) for c in command], check=False).returncode
     if code:

@@ -82,10 +82,7 @@ class Director:
 
     def demonstrate(self, seed: int, instruction: str) -> StopEpisode.Response:
         """One teleoperated episode: the demonstrator moves the leaders, teleop mirrors, the recorder records."""
-        # Nobody drives while the world is put back: a follower must not chase where its leader was.
-        self.call(Trigger, "teleop/stop")
         self.reset(seed)
-        self.call(Trigger, "teleop/start")
         self.done = False
         self.call(StartEpisode, "recorder/start", instruction=instruction)
         self.call(Trigger, "demonstrator/start")
