@@ -14,7 +14,8 @@ from sensor_msgs.msg import Image, JointState
 
 from vla_model.policy import Observation, Policy
 from vla_msgs.msg import RigCommand
-from vla_rig.inputs import SENSOR_QOS, stamp_ns
+from vla_rig import qos
+from vla_rig.inputs import stamp_ns
 from vla_rig.joints import state_reader
 from vla_rig.nodes import run_node
 from vla_rig.rig_file import load_rig
@@ -30,11 +31,11 @@ class NaivePolicy(Node):
         self.cameras, self.sources = list(rig.cameras), rig.follower_sources
         self.read_state = state_reader(rig)
         for name, camera in rig.cameras.items():
-            self.create_subscription(Image, camera.topic, lambda m, n=name: self.on_image(n, m), SENSOR_QOS)
+            self.create_subscription(Image, camera.topic, lambda m, n=name: self.on_image(n, m), qos.SENSOR)
         for name in self.sources:
             topic = rig.joint_sources[name].topic
             self.create_subscription(
-                JointState, topic, lambda m, n=name: self.joints.update({n: m}), SENSOR_QOS
+                JointState, topic, lambda m, n=name: self.joints.update({n: m}), qos.SENSOR
             )
         self.publisher = self.create_publisher(RigCommand, "command", 10)
         self.create_timer(rig.dt_s, self.on_timer)

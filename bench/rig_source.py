@@ -9,7 +9,7 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
-from vla_rig.inputs import SENSOR_QOS
+from vla_rig import qos
 from vla_rig.nodes import run_node
 from vla_rig.rig_file import load_rig
 
@@ -32,7 +32,7 @@ class RigSource(Node):
             self._repeat(state, source.topic, source.rate_hz)
 
     def _repeat(self, message, topic: str, rate_hz: float) -> None:
-        publisher = self.create_publisher(type(message), topic, SENSOR_QOS)
+        publisher = self.create_publisher(type(message), topic, qos.SENSOR)
 
         def publish() -> None:
             message.header.stamp = self.get_clock().now().to_msg()

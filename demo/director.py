@@ -8,7 +8,6 @@ from collections.abc import Callable
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from tqdm import tqdm
@@ -16,13 +15,7 @@ from tqdm import tqdm
 from demo.stage import Stage, StageError
 from vla_msgs.msg import EpisodeStatus, PolicyStatus, TaskStatus
 from vla_msgs.srv import ResetWorld, StartEpisode, StopEpisode
-
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+from vla_rig import qos
 
 
 class Director:
@@ -37,14 +30,14 @@ class Director:
         self._executor.add_node(self._node)
         self._clients = {}
         self.task, self.episode, self.policy, self.done = TaskStatus(), EpisodeStatus(), PolicyStatus(), False
-        for kind, topic, name, qos in (
-            (TaskStatus, "task_status", "task", 10),
-            (EpisodeStatus, "recorder/status", "episode", LATCHED),
-            (PolicyStatus, "policy/status", "policy", LATCHED),
+        for kind, topic, name, profile in (
+            (TaskStatus, "task_status", "task", qos.reliable(10)),
+            (EpisodeStatus, "recorder/status", "episode", qos.STATUS),
+            (PolicyStatus, "policy/status", "policy", qos.STATUS),
         ):
-            self._node.create_subscription(kind, topic, lambda m, n=name: setattr(self, n, m), qos)
+            self._node.create_subscription(kind, topic, lambda m, n=name: setattr(self, n, m), profile)
         self._node.create_subscription(
-            Bool, "demonstrator/done", lambda m: setattr(self, "done", m.data), LATCHED
+            Bool, "demonstrator/done", lambda m: setattr(self, "done", m.data), qos.STATUS
         )
 
     def __enter__(self) -> Director:

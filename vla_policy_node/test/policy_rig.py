@@ -12,7 +12,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from support.processes import wait_until
 
-from vla_rig.inputs import SENSOR_QOS
+from vla_rig import qos
 from vla_rig.rig import Rig
 
 CAMERAS = ("cam_high", "cam_left_wrist")
@@ -32,9 +32,9 @@ class RigStreams:
         self.muted: set[str] = set()
         self.bad_joint = ""
         self.encoding = "rgb8"
-        self._cameras = {n: graph.publisher(Image, rig.cameras[n].topic, SENSOR_QOS) for n in CAMERAS}
+        self._cameras = {n: graph.publisher(Image, rig.cameras[n].topic, qos.SENSOR) for n in CAMERAS}
         self._arms = {
-            n: graph.publisher(JointState, rig.joint_sources[n].topic, SENSOR_QOS)
+            n: graph.publisher(JointState, rig.joint_sources[n].topic, qos.SENSOR)
             for n in rig.follower_sources
         }
         self._clock = graph.publisher(Clock, "/clock", 10)

@@ -8,7 +8,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from policy_rig import CAMERAS, RIG_YAML, RigStreams
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from support.processes import node_command, wait_until
@@ -17,11 +16,11 @@ from vla_model.config import ModelConfig
 from vla_model.policy import build_policy
 from vla_msgs.msg import ActionChunk, PolicyStatus, RigCommand
 from vla_msgs.srv import SetInstruction
+from vla_rig import qos
 from vla_rig.inputs import stamp_ns
 from vla_rig.rig_file import load_rig
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 NODE = "vla_policy_node.node"
 
 
@@ -54,7 +53,7 @@ def state_is(statuses, state, text=""):
 @pytest.mark.timeout(180)
 def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
     _, rig, _ = setting
-    statuses = graph.listen(PolicyStatus, "policy/status", LATCHED)
+    statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
     chunks = graph.listen(ActionChunk, "policy/action_chunk")
     commands = graph.listen(RigCommand, "command", 100)
     arm = graph.listen(JointState, "follower_left/commands/joint_group")

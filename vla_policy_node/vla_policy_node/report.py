@@ -6,7 +6,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 
 from vla_model.policy import Policy
@@ -14,17 +13,10 @@ from vla_msgs.msg import ActionChunk, PolicyStatus
 from vla_policy_node.control import Control
 from vla_policy_node.ensemble import Plan
 from vla_policy_node.inference import Inference
+from vla_rig import qos
 from vla_rig.diagnostics import RigDiagnostics
 from vla_rig.inputs import RigInputs
 from vla_rig.rig import Rig
-
-STATUS_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-CHUNK_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 _LEVELS = {
     PolicyStatus.STATE_HOLDING: DiagnosticStatus.WARN,
@@ -47,8 +39,8 @@ class Reporter:
     ) -> None:
         self._node, self._rig, self._policy = node, rig, policy
         self._inference, self._control = inference, control
-        self._status = node.create_publisher(PolicyStatus, "~/status", STATUS_QOS)
-        self._chunk = node.create_publisher(ActionChunk, "~/action_chunk", CHUNK_QOS)
+        self._status = node.create_publisher(PolicyStatus, "~/status", qos.STATUS)
+        self._chunk = node.create_publisher(ActionChunk, "~/action_chunk", qos.reliable(10))
         control.on_plan, control.on_state = self._publish_plan, self.publish
         self._diagnostics = RigDiagnostics(
             node, rig.name, inputs, control.commander.gate, self._inference_status

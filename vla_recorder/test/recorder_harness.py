@@ -14,7 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from vla_msgs.msg import EpisodeStatus
 from vla_msgs.srv import StartEpisode, StopEpisode
-from vla_recorder.node import LATCHED
+from vla_rig import qos
 
 HERE = Path(__file__).parent
 RIG = HERE.parents[1] / "config" / "aloha_sim.yaml"
@@ -40,7 +40,7 @@ class Scene:
         self._executor.add_node(self.node)
         self._start = self.node.create_client(StartEpisode, "recorder/start")
         self._stop = self.node.create_client(StopEpisode, "recorder/stop")
-        self.node.create_subscription(EpisodeStatus, "recorder/status", self._on_status, LATCHED)
+        self.node.create_subscription(EpisodeStatus, "recorder/status", self._on_status, qos.STATUS)
         self.status = EpisodeStatus()
 
     def _on_status(self, message):

@@ -18,7 +18,6 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from vla_msgs.msg import RigCommand
-from vla_recorder.commands import COMMAND_QOS
 from vla_rig.rig_file import load_rig
 
 PERIOD_NS = 20_000_000
@@ -53,7 +52,7 @@ class Publisher:
         self._sources = {
             n: node.create_publisher(JointState, s.topic, qos) for n, s in rig.joint_sources.items()
         }
-        self._command = node.create_publisher(RigCommand, "command", COMMAND_QOS)
+        self._command = node.create_publisher(RigCommand, "command", qos.RECORD)
 
     def tick(self, k):
         for i, name in enumerate(self._sources):

@@ -7,14 +7,13 @@ from collections import deque
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_msgs.msg import RigCommand, StreamStatus
+from vla_rig import qos
 from vla_rig.inputs import StreamCount, stamp_ns
 from vla_rig.rig import Rig
 
 COMMAND_TOPIC = "command"
-COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
 _CLOCK_BACK_NS = 1_000_000_000
 
 
@@ -64,7 +63,7 @@ class CommandInput:
         self._log, self._clock, self._names = node.get_logger(), node.get_clock(), rig.action_names
         self.history = CommandHistory(capacity=round(2 * rig.control_rate_hz))
         self.count = StreamCount(COMMAND_TOPIC)
-        self._subscription = node.create_subscription(RigCommand, COMMAND_TOPIC, self._store, COMMAND_QOS)
+        self._subscription = node.create_subscription(RigCommand, COMMAND_TOPIC, self._store, qos.RECORD)
 
     def _store(self, message: RigCommand) -> None:
         self.count.received += 1

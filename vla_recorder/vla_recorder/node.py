@@ -8,7 +8,6 @@ from pathlib import Path
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
 from vla_msgs.srv import StartEpisode, StopEpisode
@@ -21,18 +20,12 @@ from vla_recorder.rows import RigRows
 from vla_recorder.status import status_message
 from vla_recorder.take import Ending, Take
 from vla_recorder.tools import report as reports
+from vla_rig import qos
 from vla_rig.inputs import RigInputs
 from vla_rig.joints import JointError
 from vla_rig.nodes import UserError
 from vla_rig.rig_file import RigError, load_rig
 
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-RELIABLE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 STATUS_PERIOD_S = 0.5
 
 
@@ -59,8 +52,8 @@ class Recorder(Node):
         self._inputs = RigInputs(self, rig, cameras=rig.cameras, sources=sources, history_s=HISTORY_S)
         self._commands = CommandInput(self, rig)
         self._new_rows()  # a rig that cannot be recorded this way fails now, not at the first start
-        self.create_subscription(PolicyStatus, "policy/status", self._on_policy, RELIABLE)
-        self._status = self.create_publisher(EpisodeStatus, "~/status", LATCHED)
+        self.create_subscription(PolicyStatus, "policy/status", self._on_policy, qos.reliable(5))
+        self._status = self.create_publisher(EpisodeStatus, "~/status", qos.STATUS)
         self.create_service(StartEpisode, "~/start", self._on_start)
         self.create_service(StopEpisode, "~/stop", self._on_stop)
         steady = Clock(clock_type=ClockType.STEADY_TIME)

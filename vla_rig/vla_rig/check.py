@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vla_msgs.msg import StreamStatus
+from vla_rig import qos
 from vla_rig.images import ImageError, to_rgb
-from vla_rig.inputs import SENSOR_QOS, RigInputs
+from vla_rig.inputs import RigInputs
 from vla_rig.rig import Camera, JointSource, Rig
 from vla_rig.rig_file import RigError, load_rig
-from vla_rig.sinks import COMMAND_QOS
 
 DISCOVERY_S = 10.0
 """How long to wait for the first message of every stream; discovery takes seconds on a loaded machine."""
@@ -88,7 +88,7 @@ class Checker:
             row.seen = info.topic_type
             if info.topic_type != expected:
                 row.problems.append(f"type {info.topic_type}, expected {expected}")
-            row.problems += _qos_clashes(info.node_name, info.qos_profile, SENSOR_QOS)
+            row.problems += _qos_clashes(info.node_name, info.qos_profile, qos.SENSOR)
 
     def _judge_flow(self, row: Finding, stream: Camera | JointSource, status: StreamStatus) -> None:
         row.rate = f"{status.rate_hz:.0f} / {stream.rate_hz:g} Hz"
@@ -115,7 +115,7 @@ class Checker:
         for info in infos:
             if info.topic_type != sink.message:
                 row.problems.append(f"{info.node_name} expects {info.topic_type}, we send {sink.message}")
-            row.problems += _qos_clashes(info.node_name, COMMAND_QOS, info.qos_profile)
+            row.problems += _qos_clashes(info.node_name, qos.COMMAND, info.qos_profile)
         return row
 
 

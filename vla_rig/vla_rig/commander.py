@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 
 from vla_msgs.msg import RigCommand
+from vla_rig import qos
 from vla_rig.gate import CommandGate, GateClosedError, Passed
 from vla_rig.rig import Rig
 from vla_rig.sinks import UNNAMED, RigSinks
@@ -24,7 +24,6 @@ PATIENCE_S = 5.0
 """How long the first commander waits for a newcomer to give way before it stops, too."""
 NAMES_S = 3.0
 """How long to wait for the names of rivals."""
-RECORD_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Commander:
@@ -43,7 +42,7 @@ class Commander:
         self.sent = 0
         self._node, self._names, self._source = node, rig.action_names, source
         self._sinks = RigSinks(node, rig)
-        self._record = node.create_publisher(RigCommand, "command", RECORD_QOS)
+        self._record = node.create_publisher(RigCommand, "command", qos.RECORD)
         self._lock = threading.Lock()  # after stop() has returned, nothing is sent any more
         self._last_ns: int | None = None
         self._dt_s = rig.dt_s

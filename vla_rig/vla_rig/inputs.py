@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_msgs.msg import StreamStatus
+from vla_rig import qos
 from vla_rig.align import Aligner, Sample, StreamLimits
 from vla_rig.rig import Rig
 
 REJECTION_SHOWN_NS = 5_000_000_000
-SENSOR_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def stamp_ns(stamp) -> int:
@@ -28,8 +28,7 @@ def stamp_ns(stamp) -> int:
 
 def _input_qos(rate_hz: float, history_s: float) -> QoSProfile:
     """As deep as the history: an executor that had to wait for the processor must not cost messages."""
-    depth = max(SENSOR_QOS.depth, math.ceil(rate_hz * history_s))
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+    return qos.best_effort(max(qos.SENSOR.depth, math.ceil(rate_hz * history_s)))
 
 
 @dataclass

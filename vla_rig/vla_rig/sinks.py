@@ -12,14 +12,10 @@ import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from vla_rig import qos
 from vla_rig.rig import Rig, Sink
-
-# A stale command must never queue behind a fresh one.
-COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
-
 
 UNNAMED = "a node whose name is not discovered yet"
 _POINT_FIELD = {"position": "positions", "velocity": "velocities", "effort": "effort"}
@@ -126,7 +122,7 @@ class RigSinks:
         for name, sink in self._rig.sinks.items():
             if name not in self._publishers:
                 self._publishers[name] = self._node.create_publisher(
-                    message_class(sink.message), sink.topic, COMMAND_QOS
+                    message_class(sink.message), sink.topic, qos.COMMAND
                 )
 
     def send(self, action: np.ndarray, stamp) -> None:

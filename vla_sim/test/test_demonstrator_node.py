@@ -2,7 +2,6 @@
 
 import pytest
 from geometry_msgs.msg import Pose
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from sim_graph import blind_rig, graph, stamp_ns
 from std_msgs.msg import Bool
@@ -10,10 +9,10 @@ from std_srvs.srv import Trigger
 
 from vla_msgs.msg import TaskStatus
 from vla_msgs.srv import ResetWorld
+from vla_rig import qos
 from vla_sim.demonstrator_node import was_reset
 from vla_sim.world import ARM_JOINTS, START_ARM_RAD
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LEADER_CLOSED_RAD, LEADER_OPEN_RAD = -0.6842, 0.3083
 
 
@@ -36,7 +35,7 @@ def test_leaders_answer_every_status(onlooker, tmp_path):
     rig = blind_rig(tmp_path)
     leaders = {arm: onlooker.collect(JointState, f"leader_{arm}/joint_states") for arm in ("left", "right")}
     statuses = onlooker.collect(TaskStatus, "task_status")
-    done = onlooker.collect(Bool, "demonstrator/done", profile=LATCHED)
+    done = onlooker.collect(Bool, "demonstrator/done", profile=qos.STATUS)
     onlooker.start("vla_sim", "demonstrator", rig=rig)
     answer = start(onlooker)
     assert not answer.success and "is sim_rig running?" in answer.message
@@ -62,7 +61,7 @@ def test_leaders_answer_every_status(onlooker, tmp_path):
 @pytest.mark.parametrize("task", ["transfer_cube", "insertion"])
 def test_teleoperated_demonstration_succeeds(onlooker, tmp_path, task):
     rig = blind_rig(tmp_path)
-    done = onlooker.collect(Bool, "demonstrator/done", profile=LATCHED)
+    done = onlooker.collect(Bool, "demonstrator/done", profile=qos.STATUS)
     onlooker.start("vla_sim", "sim_rig", rig=rig, task=task, real_time_factor=0.0, lockstep_timeout_s=5.0)
     onlooker.start("vla_sim", "demonstrator", rig=rig, use_sim_time=True)
     onlooker.start("vla_rig", "teleop", rig=rig, use_sim_time=True, lockstep=True)

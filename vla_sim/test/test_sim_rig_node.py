@@ -12,9 +12,10 @@ from sim_graph import Graph, blind_rig, executable, graph, parameters, stamp_ns
 from sim_trial import RIG_FILE
 
 from vla_msgs.srv import ResetWorld
+from vla_rig import qos
 from vla_rig.images import to_rgb
 from vla_rig.rig_file import load_rig
-from vla_rig.sinks import COMMAND_QOS, encode, message_class
+from vla_rig.sinks import encode, message_class
 from vla_sim.tasks import TASKS
 from vla_sim.world import JOINTS, START_ARM_RAD
 
@@ -34,7 +35,7 @@ class Commander:
     def __init__(self, opened: Graph, rig):
         self._rig = rig
         self._publishers = {
-            name: opened.node.create_publisher(message_class(sink.message), sink.topic, COMMAND_QOS)
+            name: opened.node.create_publisher(message_class(sink.message), sink.topic, qos.COMMAND)
             for name, sink in rig.sinks.items()
         }
         self._node = opened.node

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from vla_msgs.msg import TaskStatus
+from vla_rig import qos
 from vla_rig.nodes import UserError, describe, run_node
 from vla_rig.rig_file import RigError, load_rig
 from vla_sim.demonstrator import PlanError, plan
@@ -28,13 +28,6 @@ from vla_sim.leaders import LeaderArms
 from vla_sim.tasks import find_task
 from vla_sim.world import load_spec
 
-STATE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 JUMP_M = 0.05
 """An object that moves further than this from one status to the next was put there by a reset."""
 
@@ -67,12 +60,12 @@ class Demonstrator(Node):
         """The thread whose plan is wanted; a reset replaces it."""
         self._models: dict = {}
         self._lock = threading.Lock()  # what planning thread and executor share
-        self._done = self.create_publisher(Bool, "~/done", LATCHED_QOS)
+        self._done = self.create_publisher(Bool, "~/done", qos.STATUS)
         self._leader_publishers = {
-            name: self.create_publisher(JointState, self._rig.joint_sources[name].topic, STATE_QOS)
+            name: self.create_publisher(JointState, self._rig.joint_sources[name].topic, qos.reliable(10))
             for name in self._rig.leader_sources
         }
-        self.create_subscription(TaskStatus, "task_status", self._on_status, STATE_QOS)
+        self.create_subscription(TaskStatus, "task_status", self._on_status, qos.reliable(10))
         self.create_service(Trigger, "~/start", self._on_start)
         self._announce(False)
 

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from geometry_msgs.msg import Pose
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_msgs.msg import TaskStatus
+from vla_rig import qos
 from vla_rig.rig import Camera, Rig
 from vla_sim.cameras import CameraRenderer
 from vla_sim.simulation import Simulation
@@ -21,9 +21,6 @@ from vla_sim.wiring import arm_of, camera_period_ticks
 from vla_sim.world import JOINTS
 
 # Reliable offers serve reliable and best-effort subscribers alike.
-STATE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
-IMAGE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.RELIABLE)
-CLOCK_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class RigOutputs:
@@ -31,15 +28,15 @@ class RigOutputs:
 
     def __init__(self, node: Node, rig: Rig):
         self._rig = rig
-        self._clock = node.create_publisher(Clock, "/clock", CLOCK_QOS)
-        self._status = node.create_publisher(TaskStatus, "task_status", STATE_QOS)
+        self._clock = node.create_publisher(Clock, "/clock", qos.reliable(1))
+        self._status = node.create_publisher(TaskStatus, "task_status", qos.reliable(10))
         self._joints = {
-            name: node.create_publisher(JointState, rig.joint_sources[name].topic, STATE_QOS)
+            name: node.create_publisher(JointState, rig.joint_sources[name].topic, qos.reliable(10))
             for name in rig.follower_sources
         }
         self._pictures = {name: CameraMessage(name, camera) for name, camera in rig.cameras.items()}
         self._cameras = {
-            name: node.create_publisher(type(self._pictures[name].message), camera.topic, IMAGE_QOS)
+            name: node.create_publisher(type(self._pictures[name].message), camera.topic, qos.reliable(4))
             for name, camera in rig.cameras.items()
         }
 

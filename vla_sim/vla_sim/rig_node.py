@@ -18,9 +18,10 @@ from rclpy.task import Future
 from rclpy.time import Time
 
 from vla_msgs.srv import ResetWorld
+from vla_rig import qos
 from vla_rig.nodes import UserError, describe, run_node
 from vla_rig.rig_file import RigError, load_rig
-from vla_rig.sinks import COMMAND_QOS, SinkError, decode, message_class
+from vla_rig.sinks import SinkError, decode, message_class
 from vla_sim.cameras import QUALITIES, CameraRenderer
 from vla_sim.lockstep import CommandInbox
 from vla_sim.outputs import RigOutputs
@@ -111,7 +112,7 @@ class SimRig(Node):
         self._inbox = CommandInbox(list(rig.sinks))
         self._command_subscriptions = {
             name: self.create_subscription(
-                message_class(sink.message), sink.topic, self._store(name), COMMAND_QOS
+                message_class(sink.message), sink.topic, self._store(name), qos.COMMAND
             )
             for name, sink in rig.sinks.items()
         }
