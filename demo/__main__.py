@@ -154,16 +154,9 @@ def _checkpoint(args: argparse.Namespace) -> Path:
 
 
 def _take(title: str, saved, start: float, director: Director, policy=None) -> Take:
-    task = director.task
-    return Take(
-        title,
-        Path(saved.path),
-        time.monotonic() - start,
-        task.max_reward,
-        task.success,
-        director.episode,
-        policy,
-    )
+    task, wall_s = director.task, time.monotonic() - start
+    rewards = (task.max_reward, task.reward, task.success)
+    return Take(title, Path(saved.path), wall_s, *rewards, policy)
 
 
 if __name__ == "__main__":

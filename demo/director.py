@@ -13,9 +13,12 @@ from std_srvs.srv import Trigger
 from tqdm import tqdm
 
 from demo.stage import Stage, StageError
-from vla_msgs.msg import EpisodeStatus, PolicyStatus, TaskStatus
+from vla_msgs.msg import EpisodeStatus, PolicyStatus, RigCommand, TaskStatus
 from vla_msgs.srv import ResetWorld, StartEpisode, StopEpisode
 from vla_rig import qos
+
+AFTER_SUCCESS_S = 2.5
+"""Held by both hands counts as success already; this shows whether the policy also lets go."""
 
 
 class Director:
@@ -30,10 +33,12 @@ class Director:
         self._executor.add_node(self._node)
         self._clients = {}
         self.task, self.episode, self.policy, self.done = TaskStatus(), EpisodeStatus(), PolicyStatus(), False
+        self.command = RigCommand()
         for kind, topic, name, profile in (
             (TaskStatus, "task_status", "task", qos.reliable(10)),
             (EpisodeStatus, "recorder/status", "episode", qos.STATUS),
             (PolicyStatus, "policy/status", "policy", qos.STATUS),
+            (RigCommand, "command", "command", qos.RECORD),
         ):
             self._node.create_subscription(kind, topic, lambda m, n=name: setattr(self, n, m), profile)
         self._node.create_subscription(
@@ -76,7 +81,8 @@ class Director:
     def demonstrate(self, seed: int, instruction: str) -> StopEpisode.Response:
         """One teleoperated episode: the demonstrator moves the leaders, teleop mirrors, the recorder records."""
         self.reset(seed)
-        self.done = False
+        self.command, self.done = RigCommand(), False
+        self.wait("teleop to mirror the leaders", lambda: bool(self.command.names), 60)
         self.call(StartEpisode, "recorder/start", instruction=instruction)
         self.call(Trigger, "demonstrator/start")
         with self._bar(f"demonstration, seed {seed}") as bar:
@@ -90,16 +96,17 @@ class Director:
     def roll_out(
         self, seed: int, instruction: str, limit_s: float
     ) -> tuple[StopEpisode.Response, PolicyStatus]:
-        """One episode driven by the policy, until the task has been held or limit_s of simulated time is over."""
+        """One episode driven by the policy, until it has handed over and let go, or limit_s of simulated time."""
         self.reset(seed)
         self.call(StartEpisode, "recorder/start", instruction=instruction)
         self.call(Trigger, "policy/start")
-        begin_s = self._sim_s()
-        over = lambda: self.task.success or self._sim_s() - begin_s > limit_s  # noqa: E731
+        end_s = self._sim_s() + limit_s
         with self._bar(f"policy, seed {seed}") as bar:
-            self.wait("the rollout's end", lambda: self._watch(bar) or over(), 400)
+            self.wait("the task", lambda: self._watch(bar) or self.task.success or self._sim_s() > end_s, 400)
+            end_s = min(end_s, self._sim_s() + AFTER_SUCCESS_S)
+            self.wait("the rollout's end", lambda: self._watch(bar) or self._sim_s() > end_s, 200)
         label = StopEpisode.Request.LABEL_SUCCESS if self.task.success else StopEpisode.Request.LABEL_FAILURE
-        reason = "task held" if self.task.success else "time limit"
+        reason = "task done" if self.task.success else "time limit"
         saved = self.call(StopEpisode, "recorder/stop", save=True, label=label, end_reason=reason)
         status = self.policy
         self.call(Trigger, "policy/stop")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_msgs.msg import EpisodeStatus, PolicyStatus
+from vla_msgs.msg import PolicyStatus
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.validate import problems as problems_of
 
@@ -20,8 +20,8 @@ class Take:
     path: Path
     wall_s: float
     max_reward: int
+    last_reward: int
     success: bool
-    recorder: EpisodeStatus
     policy: PolicyStatus | None = None
 
 
@@ -69,7 +69,7 @@ def _episode(take: Take, problems: list[str]) -> list[str]:
         f"  {take.title}: {take.path.name}, {rows} rows = {rows / rate_hz:.1f} s at {rate_hz:g} Hz, "
         f"recorded in {take.wall_s:.0f} s, {size_mb:.0f} MB",
         f"    camera frames {frames}, lost {missing}; rows with a stale stream {stale}, changed by the gate {gated}",
-        f"    task reward reached {take.max_reward} of 4 ({held})",
+        f"    task reward reached {take.max_reward} of 4 ({held}); {take.last_reward} at the end",
     ]
 
 
