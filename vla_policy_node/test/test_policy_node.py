@@ -136,8 +136,9 @@ def test_lockstep_in_simulated_time_is_repeatable(setting, spawn, graph):
     for _ in range(2):
         commands = graph.listen(RigCommand, "command", 100)
         options = {"lockstep_every": 2, "use_sim_time": True, "instruction": "go", "start": True}
+        statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
         node = spawn(command_line(setting, **options))
-        node.wait_for("ready", deadline_s=90)
+        wait_until(state_is(statuses, PolicyStatus.STATE_WAITING), "a started node", 90)
         RigStreams(graph, rig).lockstep(30, commands)
         runs.append(np.array([c.requested for c in commands]))
         assert node.interrupt() == 0
