@@ -2,6 +2,7 @@
 
 import fcntl
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,16 @@ def test_segments_of_dead_processes_are_removed_and_live_ones_are_not(tmp_path):
         "unrelated",
         "unrelated_el",
     ]
+
+
+def test_run_hands_over_to_the_node_with_its_own_arguments():
+    done = subprocess.run(["vla", "run", "vla_recorder", "record", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Record demonstrations" in done.stdout
+
+
+def test_run_says_what_there_is_instead(capsys):
+    assert cli.main(["run", "vla_recorder", "rekord"]) == 2
+    assert "no executable 'rekord' (there are: episode, record)" in capsys.readouterr().err
+    assert cli.main(["run", "vla_nothing", "x"]) == 2
+    assert "package 'vla_nothing' is not there" in capsys.readouterr().err

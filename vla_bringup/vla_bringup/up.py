@@ -51,20 +51,27 @@ class Command:
 
 
 def command_of(process: Process) -> Command:
-    """The program of a process, found through the ament index. Raises StartError when it is not built."""
+    """The program of a process with its arguments. Raises StartError when it is not built."""
+    program = find_program(process.package, process.executable)
+    return Command(process.name, [program, *process.ros_arguments()], process.environment)
+
+
+def find_program(package: str, executable: str) -> str:
+    """The path of a package's executable, through the ament index. Raises StartError when it is not built."""
     try:
-        folder = Path(get_package_prefix(process.package)) / "lib" / process.package
+        folder = Path(get_package_prefix(package)) / "lib" / package
     except PackageNotFoundError:
         raise StartError(
-            f"package '{process.package}' is not there: build the workspace (make setup, or colcon build) and "
+            f"package '{package}' is not there: build the workspace (make setup, or colcon build) and "
             "source it (source env.bash, or install/setup.bash)"
         ) from None
-    program = folder / process.executable
+    program = folder / executable
     if not os.access(program, os.X_OK):
+        there = ", ".join(sorted(p.name for p in folder.glob("*"))) or "none"
         raise StartError(
-            f"package '{process.package}' has no executable '{program}': build the workspace again"
+            f"package '{package}' has no executable '{executable}' (there are: {there}); is it built?"
         )
-    return Command(process.name, [str(program), *process.ros_arguments()], process.environment)
+    return str(program)
 
 
 def run(commands: Sequence[Command]) -> int:

@@ -1,4 +1,4 @@
-"""The worker: newest observation -> chunk -> ensembler."""
+"""The worker: newest sample -> observation -> chunk -> ensembler."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections import deque
 import numpy as np
 from rclpy.node import Node
 
-from vla_model.policy import ObservationError, Policy
+from vla_model.policy import Observation, ObservationError, Policy
 from vla_policy_node.ensemble import Ensembler
-from vla_policy_node.observe import Observer
+from vla_rig.align import Sample
+from vla_rig.images import ImageError, camera_image
 from vla_rig.inputs import RigInputs
+from vla_rig.joints import JointError, state_reader
+from vla_rig.rig import Rig
 
 
 class Inference:
@@ -23,9 +26,7 @@ class Inference:
     the time since.
     """
 
-    def __init__(
-        self, node: Node, policy: Policy, ensembler: Ensembler, inputs: RigInputs, observer: Observer
-    ) -> None:
+    def __init__(self, node: Node, rig: Rig, policy: Policy, ensembler: Ensembler, inputs: RigInputs) -> None:
         self.ensembler = ensembler
         self.lock = threading.Lock()
         """Guards the ensembler."""
@@ -34,7 +35,8 @@ class Inference:
         self.recent_ms: deque[float] = deque(maxlen=200)
         self.instruction = ""
         self._epoch = 0
-        self._node, self._policy, self._inputs, self._observer = node, policy, inputs, observer
+        self._node, self._rig, self._policy, self._inputs = node, rig, policy, inputs
+        self._read_state = state_reader(rig)
         self._enabled = threading.Event()
         self._closed = False
         self._last_ns: int | None = None
@@ -80,7 +82,7 @@ class Inference:
             return self._skip("; ".join(sample.problems))
         start = time.perf_counter()
         try:
-            chunk = self._policy.predict(self._observer.observe(sample, instruction))
+            chunk = self._policy.predict(self.observe(sample, instruction))
         except ObservationError as error:
             return self._skip(str(error))
         self.recent_ms.append((time.perf_counter() - start) * 1e3)
@@ -93,6 +95,25 @@ class Inference:
         self.done += 1
         self.reason = ""
         return True
+
+    def observe(self, sample: Sample, instruction: str) -> Observation:
+        """Images (H, W, 3) uint8 RGB by camera name and the state (S,) float32 in the rig's units.
+
+        Raises ObservationError, naming topic and camera or joint; a bad image also counts on its stream.
+        """
+        images = {}
+        for name in self._policy.camera_names:
+            camera = self._rig.cameras[name]
+            try:
+                images[name] = camera_image(camera, sample.values[name])
+            except ImageError as error:
+                self._inputs.reject(name, str(error))
+                raise ObservationError(f"{name} ({camera.topic}): {error}") from None
+        try:
+            state = self._read_state.read(sample.values)
+        except JointError as error:
+            raise ObservationError(str(error)) from None
+        return Observation(images=images, state=state, instruction=instruction, stamp_ns=sample.t_ns)
 
     def _explain(self, now_ns: int) -> None:
         stale = self._inputs.sample(now_ns).stale

@@ -15,7 +15,6 @@ from vla_msgs.msg import PolicyStatus, RigCommand
 from vla_policy_node.control import Control
 from vla_policy_node.ensemble import Ensembler
 from vla_policy_node.inference import Inference
-from vla_policy_node.observe import Observer
 from vla_policy_node.report import Reporter
 from vla_rig.commander import Commander
 from vla_rig.inputs import RigInputs
@@ -54,9 +53,7 @@ class Pipeline:
             mode=value["ensemble_mode"],
             average=np.array([c.average for c in rig.action]),
         )
-        self.inference = Inference(
-            node, policy, ensembler, self._inputs, Observer(rig, self._inputs, cameras)
-        )
+        self.inference = Inference(node, rig, policy, ensembler, self._inputs)
         self.inference.instruction = value["instruction"]
         self.control = Control(
             node, rig, self._inputs, self.inference, self._commander, value["lockstep_every"]

@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 import rclpy
-from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from vla_msgs.msg import RigCommand
+from vla_rig import qos
 from vla_rig.rig_file import load_rig
 
 PERIOD_NS = 20_000_000
@@ -47,10 +47,9 @@ class Publisher:
     def __init__(self, node, rig):
         self.modes = {}
         self._rig = rig
-        qos = qos_profile_sensor_data
-        self._cameras = {n: node.create_publisher(Image, c.topic, qos) for n, c in rig.cameras.items()}
+        self._cameras = {n: node.create_publisher(Image, c.topic, qos.SENSOR) for n, c in rig.cameras.items()}
         self._sources = {
-            n: node.create_publisher(JointState, s.topic, qos) for n, s in rig.joint_sources.items()
+            n: node.create_publisher(JointState, s.topic, qos.SENSOR) for n, s in rig.joint_sources.items()
         }
         self._command = node.create_publisher(RigCommand, "command", qos.RECORD)
 

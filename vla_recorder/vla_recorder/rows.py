@@ -10,7 +10,7 @@ import numpy as np
 from vla_recorder.commands import CommandInput
 from vla_recorder.episode.layout import NO_STAMP, Row
 from vla_rig.align import Sample
-from vla_rig.images import ImageError, to_rgb
+from vla_rig.images import ImageError, camera_image
 from vla_rig.inputs import RigInputs
 from vla_rig.joints import (
     JointError,
@@ -123,12 +123,8 @@ class RigRows:
         frame = self._frames.get(name)
         if frame is not None and frame.seen_ns == at_ns:
             return
-        camera = self._rig.cameras[name]
         try:
-            image = to_rgb(message)
-            if image.shape[:2] != (camera.height, camera.width):
-                size, expected = f"{image.shape[1]}x{image.shape[0]}", f"{camera.width}x{camera.height}"
-                raise ImageError(f"image is {size}, the rig file says {expected}")
+            image = camera_image(self._rig.cameras[name], message)
             self._frames[name] = _Frame(at_ns, at_ns, image)
         except ImageError as error:
             self._inputs.reject(name, str(error))

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
+from vla_rig.rig import Camera
+
 # encoding -> (channels, cv2 conversion to RGB; None: already RGB)
 _ENCODINGS = {
     "rgb8": (3, None),
@@ -41,6 +43,15 @@ def to_rgb(message: Image | CompressedImage) -> np.ndarray:
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     image = rows[:, :width_bytes].reshape(message.height, message.width, channels)
     return image if conversion is None else cv2.cvtColor(image, conversion)
+
+
+def camera_image(camera: Camera, message: Image | CompressedImage) -> np.ndarray:
+    """to_rgb, and of the size that the rig file says. Raises ImageError."""
+    image = to_rgb(message)
+    if image.shape[:2] != (camera.height, camera.width):
+        size, expected = f"{image.shape[1]}x{image.shape[0]}", f"{camera.width}x{camera.height}"
+        raise ImageError(f"image is {size}, the rig file says {expected}")
+    return image
 
 
 def _decode(message: CompressedImage) -> np.ndarray:
