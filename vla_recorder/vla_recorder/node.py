@@ -21,6 +21,7 @@ from vla_recorder.status import status_message
 from vla_recorder.take import Ending, Take
 from vla_recorder.tools import report as reports
 from vla_rig import qos
+from vla_rig.diagnostics import RigDiagnostics
 from vla_rig.inputs import RigInputs
 from vla_rig.joints import JointError
 from vla_rig.nodes import UserError
@@ -50,6 +51,7 @@ class Recorder(Node):
         if self._value("action_from") == "leader":
             sources += [source for source in rig.leader_sources if source not in sources]
         self._inputs = RigInputs(self, rig, cameras=rig.cameras, sources=sources, history_s=HISTORY_S)
+        self._diagnostics = RigDiagnostics(self, rig.name, self._inputs)
         self._commands = CommandInput(self, rig)
         self._new_rows()  # a rig that cannot be recorded this way fails now, not at the first start
         self.create_subscription(PolicyStatus, "policy/status", self._on_policy, qos.reliable(5))
