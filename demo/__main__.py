@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from demo.director import Director
 from demo.report import Report, Take, training_line
-from demo.stage import Stage, StageError
+from demo.stage import Stage, StageError, interrupted
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.tools.pictures import save_pictures
 
@@ -49,6 +50,7 @@ def main() -> int:
         shutil.rmtree(args.output)
     args.output.mkdir(parents=True)
     report, start = Report(), time.monotonic()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
         demonstrate(args, report)
         train(args, report)
@@ -117,6 +119,8 @@ def train(args: argparse.Namespace, report: Report) -> None:
     command += ["--no-augment", "--max-minutes", f"{args.train_seconds / 60:.3f}", "--seed", "0"]
     start = time.monotonic()
     code = subprocess.run([str(c) for c in command], check=False).returncode
+    if interrupted.is_set():
+        raise KeyboardInterrupt
     if code:
         raise StageError(f"fine-tuning failed (exit code {code}); its message is above")
     record = json.loads((_checkpoint(args) / "training.json").read_text())

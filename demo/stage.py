@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
+
+interrupted = threading.Event()
+"""Set by Ctrl-C. Raised inside rclpy's C++ code, a KeyboardInterrupt would surface as some other error, or hang."""
 
 
 class StageError(RuntimeError):
@@ -35,7 +39,9 @@ class Stage:
         self.stop()
 
     def check(self) -> None:
-        """Raise StageError when the stage has ended by itself."""
+        """Raise StageError when the stage has ended by itself, KeyboardInterrupt after Ctrl-C."""
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         if self.process.poll() is not None:
             raise StageError(
                 f"{self.name}: a process ended (exit code {self.process.returncode}).\n{self.tail()}"

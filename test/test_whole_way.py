@@ -92,7 +92,7 @@ def test_ctrl_c_leaves_no_process_of_the_demo(tmp_path):
     mark = f"vla-{uuid.uuid4()}"
     demo = subprocess.Popen(
         [sys.executable, "-m", "demo", "--output", tmp_path / "demo"],
-        env=os.environ | {"VLA_TEST_MARK": mark},
+        env=os.environ | {"VLA_TEST_MARK": mark, "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -103,7 +103,11 @@ def test_ctrl_c_leaves_no_process_of_the_demo(tmp_path):
         wait_until(lambda: log.exists() and "mirroring" in log.read_text(), "the nodes", 60)
         assert len(alive(mark)) >= 6
         os.killpg(demo.pid, signal.SIGINT)  # what a terminal does
-        printed, _ = demo.communicate(timeout=60)
+        try:
+            printed, _ = demo.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            demo.send_signal(signal.SIGABRT)  # its stacks, by PYTHONFAULTHANDLER
+            raise AssertionError(f"did not end within 60 s:\n{demo.communicate()[0]}") from None
         assert demo.returncode == 130
         assert "Interrupted" in printed
         assert "Traceback" not in printed

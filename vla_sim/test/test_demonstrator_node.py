@@ -40,12 +40,16 @@ def test_leaders_answer_every_status(onlooker, tmp_path):
     answer = start(onlooker)
     assert not answer.success and "is sim_rig running?" in answer.message
     onlooker.start("vla_sim", "sim_rig", rig=rig, real_time_factor=2.0)
-    onlooker.until(lambda: all(len(messages) > 10 for messages in leaders.values()), "leaders at rest")
+    arrived = [statuses, *leaders.values()]  # discovery takes its time, for each of them
+    onlooker.until(lambda: all(len(messages) > 10 for messages in arrived), "leaders at rest")
     stamps = {stamp_ns(s.header.stamp) for s in statuses}
     for messages in leaders.values():
         assert list(messages[-1].name) == [*ARM_JOINTS, "gripper"]
         assert list(messages[-1].position) == pytest.approx([*START_ARM_RAD, LEADER_CLOSED_RAD])
-        assert {stamp_ns(m.header.stamp) for m in messages[:-3]} <= stamps
+        answered = {stamp_ns(m.header.stamp) for m in messages}
+        answered = {at for at in answered if min(stamps) <= at <= max(stamps)}
+        assert len(answered) > 3
+        assert answered <= stamps
     assert start(onlooker).success
     right = leaders["right"]
     onlooker.until(lambda: right[-1].position[6] == pytest.approx(LEADER_OPEN_RAD), "the gripper to open")

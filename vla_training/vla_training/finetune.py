@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import signal
 import sys
 
@@ -74,7 +75,8 @@ class Interrupt:
     def _ask(self, *_signal) -> None:
         self._asked = True
         signal.signal(signal.SIGINT, self._before)
-        print("\nstopping after this step, then saving; Ctrl-C again to lose it", file=sys.stderr)
+        # Not print: the signal may have come while the progress bar was writing to the same stream.
+        os.write(2, b"\nstopping after this step, then saving; Ctrl-C again to lose it\n")
 
 
 def _policy(data: EpisodeSet, options: argparse.Namespace) -> Policy:
