@@ -146,6 +146,17 @@ def test_lockstep_in_simulated_time_is_repeatable(setting, spawn, graph):
     np.testing.assert_array_equal(runs[0][:30], runs[1][:30])
 
 
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_is_a_fault_and_nothing_moves(setting, spawn, graph):
+    _, rig, _ = setting
+    statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
+    commands = graph.listen(RigCommand, "command", 100)
+    spawn(command_line(setting, instruction="' '", start=True))  # the model refuses a blank instruction
+    with RigStreams(graph, rig):
+        wait_until(state_is(statuses, PolicyStatus.STATE_FAULT, "internal error"), "the fault", 60)
+    assert commands == []
+
+
 @pytest.mark.timeout(180)
 def test_lifecycle(setting, spawn, graph):
     _, rig, _ = setting

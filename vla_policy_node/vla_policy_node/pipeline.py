@@ -62,11 +62,11 @@ class Pipeline:
             node, rig, policy, self._inputs, self.inference, self.control, value["status_rate_hz"]
         )
         self._threads = [
-            threading.Thread(target=t, daemon=True) for t in (self.inference.run, self.control.run)
+            threading.Thread(target=self._guard, args=(node, run), daemon=True)
+            for run in (self.inference.run, self.control.run)
         ]
         for thread in self._threads:
             thread.start()
-        size = f"{policy.horizon} x {len(rig.action)}"
         size = f"{policy.horizon} x {len(rig.action)}"
         node.get_logger().info(f"{policy.identity}: cameras {', '.join(cameras)}; chunk {size}")
 
