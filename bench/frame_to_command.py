@@ -20,7 +20,7 @@ import rclpy
 from rclpy.node import Node
 
 from bench.row import Row, row
-from vla_model.config import ModelConfig
+from vla_model import presets
 from vla_model.policy import build_policy
 from vla_msgs.msg import ActionChunk, RigCommand
 from vla_rig.inputs import stamp_ns
@@ -63,7 +63,7 @@ def run() -> list[Row]:
 
 def _untrained(rig: Rig):
     """A policy of the small size with random weights: it takes as long as a trained one."""
-    config = ModelConfig.small(tuple(rig.cameras), len(rig.state), len(rig.action), 50, rig.dt_s)
+    config = presets.small(tuple(rig.cameras), len(rig.state), len(rig.action), 50, rig.dt_s)
 
     def bounds(n: int) -> dict:
         return {"min": [-1.0] * n, "max": [1.0] * n}

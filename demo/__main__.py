@@ -41,7 +41,6 @@ RECIPE = {
     "--warmup": 50,
     "--horizon": 40,
 }
-MODEL = ("vision.patch_size=56", "llm.layers=3", "action_queries=8")
 
 
 def main() -> int:
@@ -115,7 +114,6 @@ def train(args: argparse.Namespace, report: Report) -> None:
         _checkpoint(args),
     ]
     command += [word for option, value in RECIPE.items() for word in (option, value)]
-    command += [word for change in MODEL for word in ("--model", change)]
     command += ["--no-augment", "--max-minutes", f"{args.train_seconds / 60:.3f}", "--seed", "0"]
     start = time.monotonic()
     code = subprocess.run([str(c) for c in command], check=False).returncode

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_model import ACTION_DIM, HORIZON, observation, statistics, tiny_config
 
+from vla_model import presets
 from vla_model.checkpoint import FILES, CheckpointError
 from vla_model.config import ModelConfig
 from vla_model.normalize import StatisticsError
@@ -118,7 +119,7 @@ def test_identity_follows_the_weights(saved, tmp_path):
 
 
 def test_config_survives_json():
-    for config in (tiny_config(), ModelConfig.published(("a", "b"), 14, 14, 25, 0.02)):
+    for config in (tiny_config(), presets.published(("a", "b"), 14, 14, 25, 0.02)):
         assert ModelConfig.model_validate_json(config.model_dump_json()) == config
 
 

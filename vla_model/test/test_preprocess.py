@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from tiny_model import tiny_config
 
-from vla_model.config import ModelConfig
+from vla_model import presets
 from vla_model.preprocess import Preprocessor
 
 
@@ -35,7 +35,7 @@ def test_an_image_of_the_right_size_is_left_alone():
 
 
 def test_normalise_uses_each_towers_constants():
-    config = ModelConfig.published(("head",), 8, 7, 8, 0.05).vision
+    config = presets.published(("head",), 8, 7, 8, 0.05).vision
     x = images(2, 3, 224, 224, 3)
     dinov2, siglip = Preprocessor(config)(x)
     scaled = x.permute(0, 1, 4, 2, 3).double() / 255

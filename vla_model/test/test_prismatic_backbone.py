@@ -10,8 +10,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from vla_model import presets
 from vla_model.adapter import VLAAdapter
-from vla_model.config import ModelConfig
 
 
 def model_for(**kwargs) -> VLAAdapter:
@@ -165,7 +165,7 @@ def test_every_weight_takes_part_in_the_loss():
 
 
 def test_published_backbone_has_the_published_sizes():
-    config = ModelConfig.published(("head", "wrist"), 8, 7, 8, 0.05)
+    config = presets.published(("head", "wrist"), 8, 7, 8, 0.05)
     with torch.device("meta"):
         backbone = VLAAdapter(config).backbone
     count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_model import tiny_config
 
+from vla_model import presets
 from vla_model.config import HeadConfig, ModelConfig
 from vla_model.features import Features
 from vla_model.heads.bridge import BridgeBlock
@@ -217,7 +218,7 @@ def test_a_closed_gate_can_open_again():
 def test_published_sizes(action_dim, expected):
     state_dim = {7: 8, 14: 14, 16: 16}[action_dim]
     with torch.device("meta"):
-        head = L1Head(ModelConfig.published(("a", "b"), state_dim, action_dim, 8, 0.05))
+        head = L1Head(presets.published(("a", "b"), state_dim, action_dim, 8, 0.05))
     projector = sum(p.numel() for p in head.proprio_projector.parameters())
     assert projector == {8: 811_776, 14: 817_152, 16: 818_944}[state_dim]
     assert sum(p.numel() for p in head.parameters()) - projector == expected

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from vla_model import presets
 from vla_model.config import HeadConfig, LLMConfig, ModelConfig, TowerConfig, VisionConfig
 from vla_model.normalize import describe
 from vla_model.policy import Observation
@@ -30,7 +31,7 @@ def tiny_config(cameras: int = 2, head: dict | None = None, **changes) -> ModelC
         "action_queries": 8,
         "head": HeadConfig(**({"heads": 4, "gate_init": 0.5} | (head or {}))),
     }
-    return ModelConfig.small(tuple(f"cam_{i}" for i in range(cameras)), **(parts | changes))
+    return presets.small(tuple(f"cam_{i}" for i in range(cameras)), **(parts | changes))
 
 
 def statistics(seed: int = 0) -> dict:

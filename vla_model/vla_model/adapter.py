@@ -14,7 +14,7 @@ from vla_model.heads.contract import ActionHead
 from vla_model.heads.l1 import L1Head
 from vla_model.preprocess import Preprocessor
 
-HEADS: dict[str, type[ActionHead]] = {"l1_pro": L1Head}
+HEADS: dict[str, type[ActionHead]] = {"l1": L1Head}
 
 
 class VLAAdapter(nn.Module):

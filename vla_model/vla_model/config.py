@@ -1,7 +1,7 @@
 """What a model is made of: everything needed to build it, as it stands in a checkpoint's config.json.
 
 The published quirks of VLA-Adapter (github.com/OpenHelix-Team/VLA-Adapter, commit 838a36d) are options with
-names. Their defaults are the sound form, for new checkpoints; `ModelConfig.published` sets all of them as
+names. Their defaults are the sound form, for new checkpoints; `presets.published` sets all of them as
 released checkpoints need.
 """
 
@@ -17,8 +17,6 @@ class _Section(BaseModel):
 
 
 Triple = tuple[float, float, float]
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 
 class TowerConfig(_Section):
@@ -40,9 +38,22 @@ class VisionConfig(_Section):
     patch_size: int = Field(14, gt=0)
     dinov2: TowerConfig
     siglip: TowerConfig
-    resize: Literal["bilinear", "bicubic"] = "bicubic"
+    jpeg_quality: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="published: 95; each frame is encoded as JPEG and decoded first, as the training data were",
+    )
+    resize: Literal["bilinear", "bicubic", "lanczos3"] = Field(
+        "bicubic", description="antialiased stretch to the square; 'lanczos3' is published"
+    )
     crop_area: float = Field(
         1.0, gt=0, le=1, description="share of the image's area that a centred crop keeps"
+    )
+    crop_stage: Literal["before_resize", "after_resize"] = Field(
+        "before_resize",
+        description="'before_resize': whole source pixels are cut off; 'after_resize' (published): the resized "
+        "image is cropped between pixels and stretched back bilinearly",
     )
 
     @property
@@ -94,7 +105,16 @@ class LLMConfig(_Section):
 class HeadConfig(_Section):
     """The action head. One block per layer of the language model; its width is the language model's."""
 
-    type: Literal["l1_pro"] = "l1_pro"
+    type: Literal["l1", "discrete", "dual_arm"] = Field(
+        "l1",
+        description="'l1': regression; 'discrete': a distribution over bins for each action; 'dual_arm': regression "
+        "with a stream per arm and Inter-Arm Attention",
+    )
+    block: Literal["base", "pro"] = Field(
+        "pro",
+        description="of 'l1' and 'discrete': 'pro' has its own projections per source and rotary positions; 'base' "
+        "has neither, so that without `step_embedding` all actions of a chunk are equal",
+    )
     heads: int = Field(8, gt=0)
     rotary_pairing: Literal["halves", "mixed"] = Field(
         "halves",
@@ -110,7 +130,7 @@ class HeadConfig(_Section):
         "that 0 closes them off; 'logits' (published): their logits in one joint softmax, where 0 does not",
     )
     gate_init: float = 0.0
-    film: bool = Field(False, description="carry the unused FiLM weights that published files contain")
+    film: bool = Field(False, description="carry the unused FiLM weights that published Pro files contain")
     stem_noise_std: float = Field(
         0.0,
         ge=0,
@@ -121,6 +141,17 @@ class HeadConfig(_Section):
         True,
         description="add a learned vector per chunk step after the stem (published: False, rows are alike there)",
     )
+    bins: int = Field(256, ge=2, description="of 'discrete': bins per action dimension")
+    decode: Literal["argmax", "expectation"] = Field(
+        "argmax", description="of 'discrete': how a chunk is read off the distributions"
+    )
+    arm_dims: tuple[int, int] | None = Field(
+        None, description="of 'dual_arm': action dimensions of the left and the right arm, in this order"
+    )
+
+    @property
+    def gate_on_logits(self) -> bool:
+        return self.task_gate == "logits"
 
 
 class ModelConfig(_Section):
@@ -150,6 +181,18 @@ class ModelConfig(_Section):
     )
     head: HeadConfig = HeadConfig()
     normalization: Literal["bounds", "bounds_q99", "normal"] = "bounds"
+    constant_state: Literal["zero", "published"] = Field(
+        "zero",
+        description="what a state dimension that never changed in the data becomes: 'zero', as in training; "
+        "'published': what the formula gives, -1 or, off its constant by anything, +-1, as the reference infers",
+    )
+    gripper_dims: tuple[int, ...] = Field(
+        (),
+        description="action dimensions that `gripper` converts between the model's and the rig's convention",
+    )
+    gripper: Literal["none", "libero", "calvin"] = Field(
+        "none", description="convention of the grippers, see normalize.py"
+    )
     dataset: str | None = Field(
         None, description="entry of dataset_statistics.json; None when there is only one"
     )
@@ -179,68 +222,15 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"head.heads {self.head.heads} must split llm.width {self.llm.width} into even parts"
             )
+        if self.head.type == "dual_arm":
+            self._check_arms()
         return self
 
-    @classmethod
-    def published(
-        cls,
-        camera_names: tuple[str, ...],
-        state_dim: int,
-        action_dim: int,
-        horizon: int,
-        dt_s: float,
-        **changes,
-    ) -> ModelConfig:
-        """VLA-Adapter Pro as released: Qwen2.5-0.5B, DINOv2-L/14, SigLIP-So400m/14, all quirks on."""
-        config = {
-            "vision": VisionConfig(
-                # the released preprocessor's DINOv2 constants are ImageNet's, rounded to bfloat16
-                dinov2=TowerConfig(
-                    width=1024, depth=24, heads=16, mlp=4096, registers=4,
-                    mean=(0.484375, 0.455078125, 0.40625), std=(0.228515625, 0.2236328125, 0.224609375),
-                ),
-                siglip=TowerConfig(width=1152, depth=27, heads=16, mlp=4304),
-                crop_area=0.9,
-            ),
-            "llm": LLMConfig(width=896, layers=24, heads=14, kv_heads=2, mlp=4864, vocab=151936),
-            "projector_hidden": 4 * (1024 + 1152),
-            "shifted_slices": True,
-            "fixed_task_tokens": 512,
-            "head": HeadConfig(
-                rotary_pairing="mixed", rotary_table="bfloat16", task_gate="logits", film=True,
-                stem_noise_std=0.02, step_embedding=False,
-            ),
-            "normalization": "bounds_q99",
-        }  # fmt: skip
-        sizes = {"state_dim": state_dim, "action_dim": action_dim, "horizon": horizon, "dt_s": dt_s}
-        return cls(camera_names=tuple(camera_names), **sizes, **(config | changes))
-
-    @classmethod
-    def small(
-        cls,
-        camera_names: tuple[str, ...],
-        state_dim: int,
-        action_dim: int,
-        horizon: int,
-        dt_s: float,
-        **changes,
-    ) -> ModelConfig:
-        """The same model in a size for one CPU core, in the sound form; to be trained from random weights."""
-        config = {
-            "vision": VisionConfig(
-                image_size=112,
-                dinov2=TowerConfig(
-                    width=96, depth=4, heads=4, mlp=384, registers=4, mean=IMAGENET_MEAN, std=IMAGENET_STD
-                ),
-                siglip=TowerConfig(width=96, depth=4, heads=4, mlp=384),
-                resize="bilinear",
-            ),
-            "llm": LLMConfig(
-                width=128, layers=6, heads=2, kv_heads=1, mlp=256, vocab=512, max_positions=4096
-            ),
-            "projector_hidden": 384,
-            "action_queries": 32,
-            "head": HeadConfig(gate_init=0.5),
-        }
-        sizes = {"state_dim": state_dim, "action_dim": action_dim, "horizon": horizon, "dt_s": dt_s}
-        return cls(camera_names=tuple(camera_names), **sizes, **(config | changes))
+    def _check_arms(self) -> None:
+        arms = self.head.arm_dims
+        if arms is None or min(arms) < 1 or sum(arms) != self.action_dim:
+            raise ValueError(
+                f"head.arm_dims must be two counts that sum to action_dim {self.action_dim}, got {arms}"
+            )
+        if self.action_queries % 2 or self.query_tokens % 2:
+            raise ValueError(f"a dual_arm head splits its {self.query_tokens} query tokens between two arms")

@@ -12,7 +12,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from support.processes import node_command, wait_until
 
-from vla_model.config import ModelConfig
+from vla_model import presets
 from vla_model.policy import build_policy
 from vla_msgs.msg import ActionChunk, PolicyStatus, RigCommand
 from vla_msgs.srv import SetInstruction
@@ -31,7 +31,7 @@ def setting(tmp_path_factory):
     rig_file = folder / "rig.yaml"
     rig_file.write_text(RIG_YAML.format(base=CONFIG / "aloha_sim.yaml"))
     rig = load_rig(rig_file)
-    config = ModelConfig.small(CAMERAS, len(rig.state), len(rig.action), 10, rig.dt_s)
+    config = presets.small(CAMERAS, len(rig.state), len(rig.action), 10, rig.dt_s)
 
     def around_rest(n: int) -> dict:
         return {"min": [-0.5] * n, "max": [0.5] * n}

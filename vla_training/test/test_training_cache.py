@@ -6,7 +6,7 @@ import torch
 from training_episodes import CAMERAS, write
 from training_model import SETTINGS
 
-from vla_model.config import ModelConfig
+from vla_model import presets
 from vla_model.policy import Observation, build_policy
 from vla_recorder.episode.reader import EpisodeReader
 from vla_training.cache import ImageCache
@@ -25,7 +25,7 @@ def data(tmp_path):
 
 
 def policy(data, *settings):
-    config = _changed(ModelConfig.small(CAMERAS, 2, 2, 4, 0.1), [*SETTINGS, *settings])
+    config = _changed(presets.small(CAMERAS, 2, 2, 4, 0.1), [*SETTINGS, *settings])
     return build_policy(config, dataset_statistics(data, "rig"), data.source.rig_text)
 
 

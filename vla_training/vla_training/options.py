@@ -16,10 +16,8 @@ EPILOG = """examples:
   finetune episodes/ --output checkpoints/cube --init released/
       from a released checkpoint, fitted to the rig of the episodes (on a GPU)
   finetune episodes/ --output checkpoints/cube --max-minutes 1 --steps 2400 --freeze backbone --no-augment \\
-      --horizon 40 --batch 8 --lr 3e-3 --warmup 50 --threads 1 \\
-      --model vision.patch_size=56 --model llm.layers=3 --model action_queries=8
-      a few demonstrations by heart, in a minute on one CPU core: the head learns on the features of random
-      towers; few, large patches keep what differs between images from being averaged away
+      --horizon 40 --batch 8 --lr 3e-3 --warmup 50 --threads 1
+      a few demonstrations by heart, in a minute on one CPU core: the head learns on the features of random towers
 """
 
 

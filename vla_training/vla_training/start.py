@@ -9,6 +9,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
+from vla_model import presets
 from vla_model.adapter import VLAAdapter
 from vla_model.checkpoint import Checkpoint, CheckpointError
 from vla_model.config import ModelConfig
@@ -17,7 +18,7 @@ from vla_model.tokenizer import build_tokenizer
 from vla_training.episodes import EpisodeSet, TrainingError
 from vla_training.statistics import dataset_statistics
 
-SIZES = {"small": ModelConfig.small, "published": ModelConfig.published}
+SIZES = {"small": presets.small, "published": presets.published}
 
 
 def fresh_policy(

@@ -40,7 +40,7 @@ class BridgeBlock(nn.Module):
     def __init__(self, width: int, config: HeadConfig):
         super().__init__()
         self.heads = config.heads
-        self.gate_on_logits = config.task_gate == "logits"
+        self.gate_on_logits = config.gate_on_logits
         self.q_proj = nn.Linear(width, width)
         self.k_self, self.v_self = nn.Linear(width, width), nn.Linear(width, width)
         self.k_adapter, self.v_adapter = nn.Linear(width, width), nn.Linear(width, width)

@@ -93,7 +93,7 @@ class L1Head(ActionHead):
         return rows if self.step_embedding is None else rows + self.step_embedding
 
     def _predict(self, features: Features, state: Tensor, rows: Tensor) -> Tensor:
-        features.require("l1_pro", self.needs)
+        features.require("l1", self.needs)
         p = self.proprio_projector(state.to(self.fc1.weight.dtype))
         x = rows.expand(len(state), -1, -1)
         layers = zip(self.mlp_resnet_blocks, features.task_layers[1:], features.query_layers[1:], strict=True)
