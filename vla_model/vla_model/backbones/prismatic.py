@@ -26,6 +26,7 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from vla_model.config import LLMConfig, ModelConfig, VisionConfig
 from vla_model.features import Features
@@ -169,18 +170,31 @@ def _siglip(vision: VisionConfig) -> SiglipVisionModel:
     return model
 
 
+class _ExactRotary(Qwen2RotaryEmbedding):
+    """Its frequencies stay float32 when the model is cast, as the reference's angles are: rounded to bfloat16 they
+    turn the published model's position 600 by half a radian too far.
+    """
+
+    def _apply(self, fn, recurse: bool = True) -> _ExactRotary:
+        super()._apply(fn, recurse)
+        exact, _ = self.compute_default_rope_parameters(self.config)
+        self.inv_freq = exact.to(self.inv_freq.device)
+        return self
+
+
 def _qwen2(llm: LLMConfig) -> Qwen2Model:
-    return Qwen2Model(
-        Qwen2Config(
-            vocab_size=llm.vocab,
-            hidden_size=llm.width,
-            intermediate_size=llm.mlp,
-            num_hidden_layers=llm.layers,
-            num_attention_heads=llm.heads,
-            num_key_value_heads=llm.kv_heads,
-            max_position_embeddings=llm.max_positions,
-            rms_norm_eps=llm.rms_norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": llm.rope_theta},
-            initializer_range=_init_std(llm.width),
-        )
+    config = Qwen2Config(
+        vocab_size=llm.vocab,
+        hidden_size=llm.width,
+        intermediate_size=llm.mlp,
+        num_hidden_layers=llm.layers,
+        num_attention_heads=llm.heads,
+        num_key_value_heads=llm.kv_heads,
+        max_position_embeddings=llm.max_positions,
+        rms_norm_eps=llm.rms_norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": llm.rope_theta},
+        initializer_range=_init_std(llm.width),
     )
+    model = Qwen2Model(config)
+    model.rotary_emb = _ExactRotary(config)
+    return model
