@@ -11,7 +11,7 @@ from tiny_model import tiny_config
 from vla_model import presets
 from vla_model.config import HeadConfig, ModelConfig
 from vla_model.features import Features
-from vla_model.heads.bridge import BridgeBlock
+from vla_model.heads.bridge import ProBlock
 from vla_model.heads.l1 import L1Head
 from vla_model.heads.rotary import Rotary, rotary_table
 
@@ -208,7 +208,7 @@ def test_a_gate_of_zero_closes_the_task_branch_in_the_sound_form_only(form, clos
 
 
 def test_a_closed_gate_can_open_again():
-    block = BridgeBlock(64, HeadConfig(heads=4, gate_init=0.0))
+    block = ProBlock(64, HeadConfig(heads=4, gate_init=0.0))
     rotary, h = Rotary(16, 16), torch.randn(2, 16, 64)
     block(h[:, :4], block.condition(h, h[:, :5], rotary), rotary).sum().backward()
     assert block.gating_factor.grad.abs().item() > 0

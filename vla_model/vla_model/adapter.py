@@ -11,10 +11,12 @@ from vla_model.backbones.prismatic import PrismaticBackbone
 from vla_model.config import ModelConfig
 from vla_model.features import Features
 from vla_model.heads.contract import ActionHead
+from vla_model.heads.discrete import DiscreteHead
+from vla_model.heads.dual_arm import DualArmHead
 from vla_model.heads.l1 import L1Head
 from vla_model.preprocess import Preprocessor
 
-HEADS: dict[str, type[ActionHead]] = {"l1": L1Head}
+HEADS: dict[str, type[ActionHead]] = {"l1": L1Head, "discrete": DiscreteHead, "dual_arm": DualArmHead}
 
 
 class VLAAdapter(nn.Module):

@@ -18,7 +18,7 @@ from vla_model.features import Features
 
 @dataclass(frozen=True)
 class HeadLoss:
-    """`loss` is a scalar; `per_element` (B, H, A), unmasked, and the scalar `metrics` are detached."""
+    """`loss` is a scalar; `per_element` (B, H, A), 0 where masked, and the scalar `metrics` are detached."""
 
     loss: Tensor
     per_element: Tensor
@@ -46,17 +46,35 @@ class ActionHead(nn.Module, ABC):
     def sample(self, features: Features, state: Tensor, noise: Tensor | None = None) -> Tensor:
         """A chunk (B, H, A) for state (B, S)."""
 
+    def fit_range(self, low: Tensor, high: Tensor) -> None:
+        """Take the range (A,) that normalised actions have in the data, before training. Most heads need none."""
+
     def prepare(self) -> None:
         """Compute ahead whatever depends on the weights alone; called when they will not change any more."""
 
 
-def masked_mean(per_element: Tensor, step_mask: Tensor | None, dim_mask: Tensor | None) -> Tensor:
-    """Mean of (B, H, A) over the valid elements alone; 0 where nothing is valid."""
-    if step_mask is None and dim_mask is None:
-        return per_element.mean()
-    mask = torch.ones_like(per_element)
+def valid_elements(actions: Tensor, step_mask: Tensor | None, dim_mask: Tensor | None) -> Tensor:
+    """Mask (B, H, A) bool of the actions that count: those of valid steps in valid dimensions."""
+    mask = torch.ones_like(actions, dtype=torch.bool)
     if step_mask is not None:
-        mask = mask * step_mask.to(mask.dtype).unsqueeze(-1)
+        mask = mask & step_mask.bool().unsqueeze(-1)
     if dim_mask is not None:
-        mask = mask * dim_mask.to(mask.dtype)
-    return (per_element * mask).sum() / mask.sum().clamp(min=1)
+        mask = mask & dim_mask.bool()
+    return mask
+
+
+def masked_mean(per_element: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the valid elements alone; 0 where nothing is valid."""
+    return per_element.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+
+
+def l1_loss(
+    prediction: Tensor, actions: Tensor, step_mask: Tensor | None, dim_mask: Tensor | None
+) -> HeadLoss:
+    """Mean absolute error of chunks (B, H, A) over the valid elements, whatever stands in the others."""
+    mask = valid_elements(actions, step_mask, dim_mask)
+    prediction = prediction.float()
+    error = (prediction - torch.where(mask, actions.float(), prediction.detach())).abs()
+    loss, per_element = masked_mean(error, mask), error.detach()
+    first = masked_mean(per_element[:, :1], mask[:, :1])
+    return HeadLoss(loss, per_element, {"l1": loss.detach(), "l1_first_step": first})
