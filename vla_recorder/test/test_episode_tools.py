@@ -6,7 +6,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from recorder_episodes import header, row
+from recorder_episodes import CAMERAS, header, row
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.writer import EpisodeWriter
@@ -37,17 +37,17 @@ def test_inspect_text(path, capsys):
         "gate interventions: position 1, velocity 1",
     ):
         assert part in text
-    stale = {
-        line.split()[0]: line.split()[4] for line in text.splitlines() if line.split()[0].startswith("cam_")
-    }
-    assert stale == {"cam_high": "0.0", "cam_low": "50.0", "cam_left_wrist": "0.0", "cam_right_wrist": "0.0"}
+    table = {line.split()[0]: line.split() for line in text.splitlines()}
+    assert [table[camera][4] for camera in CAMERAS] == ["0.0", "50.0", "0.0", "0.0"]
+    assert "quality: BAD\n    cam_low: stale rows: 50.0 % (bad above 2 %)\n" in text
 
 
 def test_inspect_json_counts(path, capsys):
     assert main(["inspect", "--json", str(path)]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["rows"] == 40 and report["streams"]["cam_low"]["stale"] == 20
-    assert report["streams"]["cam_high"]["repeated"] == 6  # rows 0, 7, ... 35
+    streams = report["quality"]["streams"]
+    assert report["rows"] == 40 and streams["cam_low"]["stale"] == 20
+    assert streams["cam_high"]["repeated"] == 6  # rows 0, 7, ... 35
 
 
 def test_pictures(path, tmp_path, capsys):

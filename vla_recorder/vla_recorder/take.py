@@ -15,7 +15,7 @@ from typing import Protocol
 
 from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
 from vla_recorder.episode.writer import FLUSH_INTERVAL_S, EpisodeWriter
-from vla_recorder.tally import Tally
+from vla_recorder.quality import Standards
 
 DISK_RESERVE_BYTES = 256 << 20  # end while there is still room to finish the file
 _CLOCK_BACK_NS = 1_000_000_000
@@ -83,9 +83,9 @@ class Take:
     ) -> None:
         self.header = header
         self.writer = EpisodeWriter(folder, header)
-        self.tally = Tally(header.stream_names)
+        self._standards = Standards.of_header(header)
+        self.tally = self._standards.tally()
         self.problems: dict[str, str] = {}  # of the newest row, by stream
-        self.late_rows = 0  # taken at the end of patience, though a stream had not moved on
         self.checkpoint = header.checkpoint  # of the newest policy that commanded
         self.report: dict | None = None
         self._source, self._now_ns, self._on_done = source, now_ns, on_done
@@ -123,6 +123,11 @@ class Take:
     def rows(self) -> int:
         """Rows taken, also those still in the queue."""
         return self.tally.rows
+
+    @property
+    def late_rows(self) -> int:
+        """Rows taken at the end of patience, though a stream had not moved on."""
+        return self.tally.late_rows
 
     @property
     def saving(self) -> bool:
@@ -191,8 +196,7 @@ class Take:
             self._queue.put_nowait(row)
         except queue.Full:
             return Ending(f"the disk cannot keep up: {self._queue.maxsize} rows were waiting to be written")
-        self.late_rows += late
-        self.tally.add(row.fresh[None], row.repeated[None], row.ages_s()[None], row.interventions)
+        self.tally.add_row(row, late)
         if 0 < self._max_rows <= self.rows:
             return Ending(f"{self._max_rows} rows recorded (max_rows)")
         return None
@@ -282,4 +286,5 @@ class Take:
             "late_rows": self.late_rows,
             "streams": self.tally.streams(),
             "interventions": dict(self.tally.interventions),
+            "quality": self._standards.judge(self.tally).as_dict(),
         }

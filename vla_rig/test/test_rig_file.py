@@ -57,6 +57,13 @@ def test_extends_merges_key_by_key():
     assert over.state == base.state
 
 
+def test_limits_of_a_recording_are_optional(tmp_path):
+    limits = load_rig(write(tmp_path, SMALL)).recording
+    assert limits == load_rig(CONFIG / "aloha.yaml").recording, "aloha.yaml says what is left out elsewhere"
+    mine = load_rig(write(tmp_path, SMALL + "recording: {gaps: {check: 0.2, bad: 0.3}}\n")).recording
+    assert (mine.gaps.check, mine.gaps.bad) == (0.2, 0.3) and mine.stale == limits.stale
+
+
 def test_an_installed_name_and_an_unknown_one(tmp_path, monkeypatch):
     prefix = tmp_path / "prefix"
     index = prefix / "share/ament_index/resource_index/packages"
@@ -127,6 +134,20 @@ MISTAKES = {  # name: (text, its replacement, line, key, what is said)
     ),
     "rest pose outside": ("{a: 0.0,", "{a: 1.5,", 18, "rest_pose.a", r"outside \[-1.0, 1.0\]"),
     "rest pose incomplete": (", b: 0.0}", "}", 18, "rest_pose", "'b' is missing"),
+    "limits the wrong way": (
+        "rest_pose:",
+        "recording: {stale: {check: 0.2, bad: 0.1}}\nrest_pose:",
+        18,
+        "recording.stale",
+        "must not be above bad",
+    ),
+    "a share above one": (
+        "rest_pose:",
+        "recording: {gaps: {check: 0.2, bad: 20}}\nrest_pose:",
+        18,
+        "recording.gaps.bad",
+        "less than or equal to 1",
+    ),
     "age below period": ("rate_hz: 30", "rate_hz: 5", 5, "cameras.eye.max_age_s", "less than the period"),
 }
 

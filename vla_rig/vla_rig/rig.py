@@ -17,6 +17,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Topic = Annotated[str, StringConstraints(pattern=r"^/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z0-9_]+)*$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Quantity = Literal["position", "velocity", "effort"]
 MessageType = Literal[
     "sensor_msgs/msg/JointState",
@@ -112,6 +113,34 @@ class Sink(RigPart):
     """Interbotix joint group name, for JointGroupCommand."""
 
 
+class Limit(RigPart):
+    """Above `check` somebody should look at an episode, above `bad` nothing should learn from it."""
+
+    check: Share
+    bad: Share
+
+    @model_validator(mode="after")
+    def _order(self) -> Limit:
+        if self.check > self.bad:
+            raise ValueError(f"check {self.check} must not be above bad {self.bad}")
+        return self
+
+
+class Recording(RigPart):
+    """What a recorded episode is judged by; each limit is a share, 0 .. 1, for the worst stream where it has one."""
+
+    stale: Limit = Limit(check=0.0, bad=0.02)
+    """Rows whose newest message was older than the stream's max_age_s, or could not be used."""
+    gaps: Limit = Limit(check=0.01, bad=0.05)
+    """Intervals between messages that are longer than the stream's rate explains."""
+    repeats: Limit = Limit(check=0.1, bad=0.3)
+    """Rows that used the message of the row before, beyond what the stream's rate explains."""
+    late: Limit = Limit(check=0.05, bad=0.5)
+    """Rows taken at the end of patience, though a stream had not moved on."""
+    interventions: Limit = Limit(check=0.2, bad=0.6)
+    """Rows whose command the gate changed."""
+
+
 class Rig(RigPart):
     """A validated rig."""
 
@@ -130,6 +159,8 @@ class Rig(RigPart):
     sinks: Annotated[dict[Name, Sink], Field(min_length=1)]
     rest_pose: dict[Name, Finite]
     """Action values of the pose in which an episode starts."""
+    recording: Recording = Recording()
+    """When an episode is good, to be checked, or bad."""
 
     @model_validator(mode="after")
     def _references(self) -> Rig:
