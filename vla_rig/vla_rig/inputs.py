@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
@@ -17,6 +18,7 @@ from vla_msgs.msg import StreamStatus
 from vla_rig import qos
 from vla_rig.align import Aligner, Sample, StreamLimits
 from vla_rig.rig import Rig
+from vla_rig.subscribe import EveryMessage, silence
 
 REJECTION_SHOWN_NS = 5_000_000_000
 
@@ -38,9 +40,13 @@ class StreamCount:
     topic: str
     received: int = 0
     rejected: int = 0
+    lost: int = 0
     reason: str = ""
     rejected_ns: int = 0
     recent_ns: deque = field(default_factory=lambda: deque(maxlen=256))
+
+    def add_lost(self, number: int) -> None:
+        self.lost += number
 
     def rate_hz(self, now_ns: int) -> float:
         """Messages in the last second of node time."""
@@ -57,7 +63,9 @@ class RigInputs:
         cameras: Iterable[str] = (),
         sources: Iterable[str] = (),
         history_s: float = 1.0,
+        every_message: bool = False,
     ) -> None:
+        """`every_message`: take the best reliability that is offered, for whom a lost one is worse than a late one."""
         self._node, self._log, self._clock = node, node.get_logger(), node.get_clock()
         self.counts: dict[str, StreamCount] = {}
         limits = {n: rig.cameras[n] for n in cameras} | {n: rig.joint_sources[n] for n in sources}
@@ -73,16 +81,21 @@ class RigInputs:
         self._jumps = self._clock.create_jump_callback(
             set_back, post_callback=lambda _jump: self.aligner.clear()
         )
-        self._subscriptions = []
+        self._kinds: dict[str, type] = {}
+        self._closers = []
         for name, stream in limits.items():
-            self.counts[name] = StreamCount(stream.topic)
+            self.counts[name] = count = StreamCount(stream.topic)
             kind = JointState
             if name in rig.cameras:
                 kind = CompressedImage if stream.message == "compressed" else Image
-            callback = self._store(name)
-            self._subscriptions.append(
-                node.create_subscription(kind, stream.topic, callback, _input_qos(stream.rate_hz, history_s))
-            )
+            self._kinds[name], callback = kind, self._store(name)
+            profile = _input_qos(stream.rate_hz, history_s)
+            if every_message:
+                every = EveryMessage(node, kind, stream.topic, callback, profile.depth, count.add_lost)
+                self._closers.append(every.close)
+            else:
+                subscription = node.create_subscription(kind, stream.topic, callback, profile)
+                self._closers.append(partial(node.destroy_subscription, subscription))
 
     def _store(self, name: str):
         count, aligner = self.counts[name], self.aligner
@@ -124,6 +137,7 @@ class RigInputs:
                     topic=count.topic,
                     received=count.received,
                     rejected=count.rejected,
+                    lost=count.lost,
                     rate_hz=count.rate_hz(now_ns),
                     age_s=age_s,
                     reason=self._reason(name, age_s, now_ns),
@@ -136,9 +150,11 @@ class RigInputs:
         count, limit_s = self.counts[name], self.aligner.limits[name].max_age_s
         if count.rejected and now_ns - count.rejected_ns < REJECTION_SHOWN_NS:
             return count.reason
-        if math.isnan(age_s):
-            return "nothing received"
-        return f"{age_s:.3f} s old, limit {limit_s:g} s" if age_s > limit_s else ""
+        if not math.isnan(age_s) and age_s <= limit_s:
+            return ""
+        why = silence(self._node, count.topic, self._kinds[name])
+        found = "nothing received" if math.isnan(age_s) else f"{age_s:.3f} s old, limit {limit_s:g} s"
+        return f"{found}: {why}" if why else found
 
     def _now_ns(self) -> int:
         return self._clock.now().nanoseconds
@@ -146,5 +162,5 @@ class RigInputs:
     def close(self) -> None:
         """Unsubscribe."""
         self._jumps.unregister()
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        for close in self._closers:
+            close()
