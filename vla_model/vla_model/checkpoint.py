@@ -1,40 +1,25 @@
-"""A checkpoint on disk: a directory with
+"""A checkpoint: a model with all that belongs to it, saved as a directory (see `stored`).
 
-config.json              everything needed to build the model
-model.safetensors        all weights
-dataset_statistics.json  what normalises states and actions
-rig.yaml                 the rig file the model was trained on, resolved
-tokenizer.json           the prompt's tokenizer
+Directories as VLA-Adapter releases them load as they are (see `released`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
 
+from vla_model import stored
 from vla_model.adapter import VLAAdapter
-from vla_model.config import ModelConfig
+from vla_model.released import folder, load as released
+from vla_model.released.options import Options
+from vla_model.stored import FILES, Stored, check_vocabulary
+from vla_model.weights import CheckpointError, blank, place
 
-CONFIG, WEIGHTS, STATISTICS, RIG, TOKENIZER = FILES = (
-    "config.json",
-    "model.safetensors",
-    "dataset_statistics.json",
-    "rig.yaml",
-    "tokenizer.json",
-)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint directory is not there, not whole, or does not fit its own config."""
+__all__ = ["FILES", "Checkpoint", "CheckpointError", "check_vocabulary", "identity", "load", "save"]
 
 
 @dataclass(frozen=True)
@@ -49,121 +34,42 @@ class Checkpoint:
 
 def save(directory: Path | str, checkpoint: Checkpoint) -> None:
     """Write the directory (made if need be). Weights go last: a directory with weights is whole."""
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).write_text(checkpoint.model.config.model_dump_json(indent=2) + "\n")
-    (directory / STATISTICS).write_text(json.dumps(checkpoint.statistics, indent=2) + "\n")
-    (directory / RIG).write_text(checkpoint.rig_text)
-    checkpoint.tokenizer.save(str(directory / TOKENIZER))
-    weights = {name: value.contiguous() for name, value in checkpoint.model.state_dict().items()}
-    partial = directory / f"{WEIGHTS}.partial"
-    save_file(weights, partial, metadata={"format": "pt"})
-    partial.replace(directory / WEIGHTS)
+    model = checkpoint.model
+    parts = (checkpoint.statistics, checkpoint.rig_text, checkpoint.tokenizer)
+    stored.write(Path(directory), Stored(model.config, model.state_dict(), *parts))
 
 
 def load(
-    directory: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    directory: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    options: Options | None = None,
 ) -> Checkpoint:
-    """Read a directory; `dtype` casts the weights, None keeps them. CheckpointError names what is wrong."""
-    directory = Path(directory)
-    _check_files(directory)
-    config = _config(directory / CONFIG)
-    weights = _weights(directory / WEIGHTS)
-    model = VLAAdapter(config)
-    _check_weights(model.state_dict(), weights, directory / WEIGHTS)
-    model.to(_stored_dtype(weights))
-    model.load_state_dict(weights)
-    statistics = _json(directory / STATISTICS)
-    tokenizer = _tokenizer(directory / TOKENIZER)
-    check_vocabulary(config, tokenizer)
-    model.to(device=device, dtype=dtype)
-    return Checkpoint(model, statistics, (directory / RIG).read_text(), tokenizer)
+    """Read a directory; `dtype` casts the weights, None keeps them. CheckpointError names what is wrong.
+
+    options: what a released folder does not say; in its vla_policy.yaml otherwise. Ours needs none.
+    """
+    directory = _existing(directory)
+    read = released.read(directory, options) if folder.is_released(directory) else stored.read(directory)
+    model = place(blank(read.config), read.weights, device, dtype)
+    return Checkpoint(model, read.statistics, read.rig_text, read.tokenizer)
 
 
 def identity(directory: Path | str) -> str:
-    """Directory name and the first 12 hex digits of the weight file's SHA-256."""
-    directory = Path(directory)
-    with (directory / WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+    """Directory name and the first 12 hex digits of its weights' SHA-256."""
+    directory = _existing(directory)
+    digest = hashlib.sha256()
+    for path in (
+        folder.weight_files(directory) if folder.is_released(directory) else [directory / stored.WEIGHTS]
+    ):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return f"{directory.resolve().name}-{digest.hexdigest()[:12]}"
 
 
-def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """CheckpointError when the tokenizer has ids that the language model has no embedding for."""
-    size = tokenizer.get_vocab_size()
-    if size > config.llm.vocab:
-        raise CheckpointError(f"the tokenizer has {size} tokens, the language model only {config.llm.vocab}")
-
-
-def _digest(file):
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest
-
-
-def _check_files(directory: Path) -> None:
+def _existing(directory: Path | str) -> Path:
+    directory = Path(directory)
     if not directory.is_dir():
         raise CheckpointError(f"checkpoint directory {directory} does not exist")
-    missing = [name for name in FILES if not (directory / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"checkpoint {directory} lacks {', '.join(missing)}; expected: {', '.join(FILES)}"
-        )
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
-
-
-def _config(path: Path) -> ModelConfig:
-    try:
-        return ModelConfig.model_validate(_json(path))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors()
-        )
-        raise CheckpointError(f"{path}: {faults}") from error
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(path.read_text())
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{path} is not a tokenizer file: {error}") from error
-
-
-def _stored_dtype(weights: dict[str, Tensor]) -> torch.dtype:
-    return next(iter(weights.values())).dtype
-
-
-def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path) -> None:
-    """CheckpointError listing missing and unexpected names and unequal shapes."""
-    shapes = [
-        f"{name} is {tuple(weights[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
-    faults = {
-        "missing": sorted(expected.keys() - weights.keys()),
-        "unexpected": sorted(weights.keys() - expected.keys()),
-        "shape": shapes,
-    }
-    report = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in faults.items() if names)
-    if report:
-        raise CheckpointError(f"{path} does not fit its config.json: {report}")
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return directory

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -18,6 +20,10 @@ PROMPT = (
 _SPLIT = Regex(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+class TokenizerError(ValueError):
+    """Tokenizer files that are missing or cannot be read."""
 
 
 def prompt(instruction: str) -> str:
@@ -32,21 +38,35 @@ def encode_prompt(tokenizer: Tokenizer, instruction: str) -> list[int]:
     return tokenizer.encode(prompt(instruction), add_special_tokens=False).ids
 
 
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """From tokenizer.json, or from Qwen2's vocab.json, merges.txt and added_tokens.json. TokenizerError."""
+    path = directory / "tokenizer.json"
+    if path.is_file():
+        try:
+            return Tokenizer.from_str(path.read_text())
+        except Exception as error:  # tokenizers raises bare Exception
+            raise TokenizerError(f"{path} is not a tokenizer file: {error}") from error
+    vocab, merges, added = (directory / name for name in ("vocab.json", "merges.txt", "added_tokens.json"))
+    if not (vocab.is_file() and merges.is_file()):
+        raise TokenizerError(
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt"
+        )
+    table, specials, pairs = _json(vocab), _json(added) if added.is_file() else {}, _merges(merges)
+    try:
+        # one table for both: tokens that are added later would be numbered anew
+        model = models.BPE(table | specials, pairs)
+    except Exception as error:
+        raise TokenizerError(f"{vocab} and {merges.name} do not make a tokenizer: {error}") from error
+    return _tokenizer(model, specials or SPECIAL_TOKENS)
+
+
 def build_tokenizer(instructions: Iterable[str] = (), vocab: int = 512) -> Tokenizer:
     """A byte-level BPE tokenizer of at most `vocab` tokens, for models that start from random weights.
 
     It merges what occurs in the prompt and in `instructions`; anything else is spelled in bytes, so every
     text has an encoding.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(_SPLIT, "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _tokenizer(models.BPE(), ())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
         min_frequency=1,
@@ -57,6 +77,37 @@ def build_tokenizer(instructions: Iterable[str] = (), vocab: int = 512) -> Token
     texts = [prompt(instruction) for instruction in sorted(set(instructions))] or [prompt("")]
     tokenizer.train_from_iterator(_without_specials(texts), trainer)
     return tokenizer
+
+
+def _tokenizer(model: models.BPE, specials: Iterable[str]) -> Tokenizer:
+    """Qwen2's byte-level BPE around a table of merges."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_SPLIT, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(special, normalized=False) for special in specials])
+    return tokenizer
+
+
+def _json(path: Path) -> dict[str, int]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise TokenizerError(f"{path} is not valid JSON: {error}") from error
+
+
+def _merges(path: Path) -> list[tuple[str, str]]:
+    lines = path.read_text().split("\n")
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    wrong = next((pair for pair in pairs if len(pair) != 2), None)
+    if wrong:
+        raise TokenizerError(f"{path}: expected two pieces a line, found {' '.join(wrong)!r}")
+    return pairs
 
 
 def _without_specials(texts: Iterable[str]) -> Iterable[str]:

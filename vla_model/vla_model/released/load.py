@@ -1,0 +1,72 @@
+"""Reading a released folder as if it were one of ours."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from vla_model.config import ModelConfig
+from vla_model.released import folder as folders
+from vla_model.released import infer, names, options
+from vla_model.released.folder import Folder
+from vla_model.released.options import Options
+from vla_model.stored import Stored, check_vocabulary, tokenizer_of
+from vla_model.weights import CheckpointError, check, shapes
+
+log = logging.getLogger(__name__)
+
+
+def read(directory: Path, given: Options | None = None) -> Stored:
+    """A released folder's parts, weights under our names, those that nobody reads left out. CheckpointError."""
+    stored, _ = read_all(directory, given)
+    return stored
+
+
+def read_all(directory: Path, given: Options | None = None) -> tuple[Stored, dict]:
+    """The same, and the weights that nobody reads, under their released names."""
+    folder = folders.read(directory)
+    config = config_of(folder, given)
+    unread = _check_weights(folder, config)
+    for note in notes(folder):
+        log.info("%s: %s", directory, note)
+    tokenizer = tokenizer_of(directory)
+    check_vocabulary(config, tokenizer)
+    weights = names.to_ours(folder.weights, config)
+    stored = Stored(config, weights, folder.statistics, folder.rig_text, tokenizer)
+    return stored, {name: folder.weights[name] for name in unread}
+
+
+def config_of(folder: Folder, given: Options | None = None) -> ModelConfig:
+    found = shapes(folder.weights)
+    complete = options.read(folder.path, given).completed(
+        *infer.dims(found, folder.path), folder.statistics, folder.path
+    )
+    if complete.dataset is not None and complete.dataset not in folder.statistics:
+        known = ", ".join(sorted(folder.statistics))
+        raise CheckpointError(
+            f"{folder.path / folders.STATISTICS} has no data set '{complete.dataset}'; it has: {known}"
+        )
+    return infer.model_config(folder.config, folder.preprocessor, found, complete, folder.path)
+
+
+def notes(folder: Folder) -> list[str]:
+    """What a user may wonder about."""
+    found = []
+    if (folder.path / "lora_adapter").is_dir():
+        found.append("lora_adapter/ is not read: model.safetensors holds the merged weights")
+    if names.LM_HEAD in folder.weights:
+        found.append(f"{names.LM_HEAD} is not read: no output passes through it")
+    return found
+
+
+def _check_weights(folder: Folder, config: ModelConfig) -> list[str]:
+    """CheckpointError, file by file; else the names of the weights that nobody reads."""
+    read = names.read_shapes(config)
+    unread = names.unread_shapes(config, read)
+    optional = [name for name in unread if name == names.LM_HEAD or ".film_gen." in name]
+    for prefix, path in folder.files.items():
+        expected = {
+            name: shape for name, shape in (read | unread).items() if folders.prefix_of(name) == prefix
+        }
+        check(expected, shapes(folder.part(prefix)), path, optional)
+    return [name for name in unread if name in folder.weights]
