@@ -56,6 +56,17 @@ class CommandHistory:
             return self._items[-1][0] if self._items else None
 
 
+def command_problem(message: RigCommand, names: list[str]) -> str:
+    """Why a command cannot be used for a rig with these action names; empty when it can."""
+    if list(message.names) != names:
+        return f"names are {list(message.names)}, the rig's actions are {names}"
+    if not len(message.requested) == len(message.sent) == len(names):
+        return f"{len(message.requested)} requested and {len(message.sent)} sent values"
+    if not (np.isfinite(message.requested).all() and np.isfinite(message.sent).all()):
+        return "requested or sent values are not finite"
+    return ""
+
+
 class CommandInput:
     """Subscribes to `command` (vla_msgs/RigCommand) of a rig; callbacks only store."""
 
@@ -68,12 +79,9 @@ class CommandInput:
     def _store(self, message: RigCommand) -> None:
         self.count.received += 1
         self.count.recent_ns.append(self._clock.now().nanoseconds)
-        if list(message.names) != self._names:
-            self._reject(f"names are {list(message.names)}, the rig's actions are {self._names}")
-        elif not len(message.requested) == len(message.sent) == len(self._names):
-            self._reject(f"{len(message.requested)} requested and {len(message.sent)} sent values")
-        elif not (np.isfinite(message.requested).all() and np.isfinite(message.sent).all()):
-            self._reject("requested or sent values are not finite")
+        problem = command_problem(message, self._names)
+        if problem:
+            self._reject(problem)
         elif not self.history.push(stamp_ns(message.header.stamp), message):
             self._reject("stamp is not later than the previous one (do two nodes command this rig?)")
 
