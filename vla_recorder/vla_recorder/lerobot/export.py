@@ -1,0 +1,137 @@
+"""Episodes -> a LeRobot data set, format v3.0. One episode's numbers and one frame a camera are held at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vla_recorder.episode.reader import EpisodeReader
+from vla_recorder.lerobot import features as contents
+from vla_recorder.lerobot import layout, statistics
+from vla_recorder.lerobot.files import CameraFiles, DataFiles, flat
+from vla_recorder.lerobot.layout import LeRobotError, place
+
+
+def export(
+    paths: Sequence[Path],
+    target: Path,
+    codec: str = "h264",
+    rate_hz: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> None:
+    """Write a data set of these episodes into the folder `target`, which must not exist.
+
+    `progress(rows)` is called as rows are written. Until all is there the folder is called TARGET.partial; an
+    unfinished one of an earlier run is refused as well. LeRobotError or EpisodeError.
+    """
+    partial = target.with_name(target.name + ".partial")
+    for folder in (target, partial):
+        if folder.exists():
+            raise LeRobotError(f"{folder} exists; move it away or choose another name")
+    if not paths:
+        raise LeRobotError("no episodes given")
+    with ExitStack() as stack:
+        episodes = [stack.enter_context(EpisodeReader(path)) for path in paths]
+        empty = [str(episode.path) for episode in episodes if not len(episode)]
+        if empty:
+            raise LeRobotError(f"no rows in {', '.join(empty)}")
+        Export(partial, episodes, codec, contents.rate_hz(episodes, rate_hz)).run(progress)
+    partial.rename(target)
+
+
+class Export:
+    """One run. Tables are short; videos take the time, one thread a camera."""
+
+    def __init__(self, folder: Path, episodes: list[EpisodeReader], codec: str, fps: int) -> None:
+        self._folder, self._episodes, self._fps, self._codec = folder, episodes, fps, codec
+        self._features = contents.features(episodes)
+        self._tasks: list[str] = []
+        self._rows: list[dict] = []  # of meta/episodes
+        self._columns: dict[str, list[np.ndarray]] = {}
+        self._schema = layout.arrow_schema(self._features | layout.index_features())
+
+    def run(self, progress: Callable[[int], None]) -> None:
+        with ExitStack() as stack:
+            data = stack.enter_context(DataFiles(self._folder, self._schema))
+            cameras = [
+                stack.enter_context(CameraFiles(self._folder, name, self._fps, self._codec))
+                for name, feature in self._features.items()
+                if feature["dtype"] == "video"
+            ]
+            pool = stack.enter_context(ThreadPoolExecutor(max(1, len(cameras))))
+            for index, episode in enumerate(self._episodes):
+                frames = pool.map(lambda camera, e=episode: camera.add(e, progress), cameras)
+                row = self._add_numbers(index, episode, data)
+                for part in frames:
+                    row |= part
+                if not cameras:
+                    progress(len(episode))
+                self._rows.append(row)
+        self._write_meta(cameras)
+
+    def _add_numbers(self, index: int, episode: EpisodeReader, data: DataFiles) -> dict:
+        T, task = len(episode), episode.instruction
+        start = sum(row["length"] for row in self._rows)
+        if task not in self._tasks:
+            self._tasks.append(task)
+        columns = {n: v for n, v in contents.columns(episode).items() if n in self._features}
+        columns |= {
+            "timestamp": (np.arange(T) / self._fps).astype(np.float32),
+            "frame_index": np.arange(T),
+            "episode_index": np.full(T, index),
+            "index": np.arange(start, start + T),
+            "task_index": np.full(T, self._tasks.index(task)),
+        }
+        row = {"episode_index": index, "tasks": [task], "length": T} | data.add(columns)
+        row |= {"dataset_from_index": start, "dataset_to_index": start + T}
+        for name, values in columns.items():
+            if not name.startswith("vla."):
+                self._columns.setdefault(name, []).append(values)
+                row |= flat(name, statistics.of_vectors(values))
+        return row
+
+    def _write_meta(self, cameras: list[CameraFiles]) -> None:
+        stats = {name: statistics.of_vectors(np.concatenate(v)) for name, v in self._columns.items()}
+        stats |= {camera.key: camera.statistics.result() for camera in cameras}
+        _write_json(self._folder / layout.STATS, stats)
+        layout.write_texts(self._folder / layout.TASKS, self._tasks, "task_index")
+        where = place(0)
+        rows = [row | {f"meta/episodes/{key}": value for key, value in where.items()} for row in self._rows]
+        path = self._folder / layout.EPISODES.format(**where)
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        for camera in cameras:
+            self._features[camera.key]["info"] = camera.info(self._features[camera.key]["shape"])
+        _write_json(self._folder / layout.INFO, self._info())
+        ours = [contents.known_besides(episode, episode.path) for episode in self._episodes]
+        _write_json(self._folder / layout.OURS, {"format": 1, "episodes": ours})
+
+    def _info(self) -> dict:
+        N = len(self._rows)
+        return {
+            "codebase_version": layout.VERSION,
+            "robot_type": self._episodes[0].rig_name,
+            "total_episodes": N,
+            "total_frames": sum(row["length"] for row in self._rows),
+            "total_tasks": len(self._tasks),
+            "chunks_size": layout.CHUNK_FILES,
+            "data_files_size_in_mb": layout.DATA_FILE_BYTES >> 20,
+            "video_files_size_in_mb": layout.VIDEO_FILE_BYTES >> 20,
+            "fps": self._fps,
+            "splits": {"train": f"0:{N}"},
+            "data_path": layout.DATA,
+            "video_path": layout.VIDEO,
+            "features": self._features | layout.index_features(),
+        }
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,74 @@
+"""Camera frames to and from mp4 files, with PyAV.
+
+Frame k of a file is shown at k / fps exactly, so that a reader that looks for a time finds its frame. Every second
+frame is a key frame: training reads single frames at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+CODECS = {
+    "h264": ("libx264", {"crf": "18", "preset": "veryfast", "bf": "0"}),
+    "av1": ("libsvtav1", {"crf": "30", "preset": "12"}),  # LeRobot's own default: smaller, slower
+}
+_KEY_FRAME_EVERY = 2
+
+
+class VideoWriter:
+    """One mp4 file of (H, W, 3) uint8 RGB frames."""
+
+    def __init__(self, path: Path, fps: int, codec: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.codec, self.frames = path, codec, 0
+        self._fps = fps
+        self._container = av.open(str(path), "w")
+        self._stream = None
+
+    def add(self, image: np.ndarray) -> None:
+        if self._stream is None:
+            self._stream = self._open(*image.shape[:2])
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame.pts, frame.time_base = self.frames, Fraction(1, self._fps)
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    @property
+    def size_bytes(self) -> int:
+        """What has reached the file so far."""
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def _open(self, height: int, width: int):
+        name, options = CODECS[self.codec]
+        stream = self._container.add_stream(name, rate=self._fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.gop_size = _KEY_FRAME_EVERY
+        stream.codec_context.time_base = Fraction(1, self._fps)
+        stream.thread_type = "AUTO"
+        return stream
+
+
+def read_frames(path: Path, start_s: float, count: int, fps: float) -> Iterator[np.ndarray]:
+    """`count` frames (H, W, 3) uint8 RGB, the first shown at start_s. ValueError when the file has fewer."""
+    found = 0
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        container.seek(round(start_s / stream.time_base), stream=stream, backward=True)
+        for frame in container.decode(stream):
+            if frame.time < start_s - 0.5 / fps:
+                continue  # between the key frame before and the start
+            yield frame.to_ndarray(format="rgb24")
+            found += 1
+            if found == count:
+                return
+    raise ValueError(f"{path}: {found} frames from {start_s:.3f} s on, expected {count}")
