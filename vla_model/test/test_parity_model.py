@@ -1,0 +1,80 @@
+"""Our whole model against a second evaluation of the reference's equations with the same weights.
+
+The naive model was compared with the public reference itself (VLA-Adapter 838a36d, timm 0.9.10, transformers
+4.40.1): hidden states and actions of the two were equal bit for bit, base and Pro, 1 to 3 cameras.
+"""
+
+import pytest
+import torch
+from parity import (
+    FORMS,
+    HEADS,
+    RIGS,
+    inputs,
+    model_config,
+    naive_chunk,
+    naive_states,
+    noisy_model,
+    plain_chunk,
+    plain_features,
+)
+
+from bench.naive_vla.weights import naive_of
+
+CASES = [
+    pytest.param(cameras, *rig, head, form, id=f"{cameras}-{rig[0]}x{rig[1]}-{head}-{form}")
+    for cameras in (1, 2, 3)
+    for rig in RIGS
+    for head in HEADS
+    for form in FORMS
+]
+FP32 = {"atol": 1e-4, "rtol": 0}
+
+
+@pytest.mark.parametrize(("cameras", "horizon", "action_dim", "head", "form"), CASES)
+@torch.no_grad()
+def test_chunks_are_those_of_the_naive_model(cameras, horizon, action_dim, head, form):
+    config = model_config(cameras, horizon, action_dim, head, form)
+    model, data = noisy_model(config), inputs(config)
+    expected = naive_chunk(naive_of(model), *data)
+    assert expected.shape == (1, horizon, action_dim)
+    assert expected.std() > 0.3
+    torch.testing.assert_close(plain_chunk(model, *data), expected, **FP32)
+
+
+@pytest.mark.parametrize("block", ["base", "pro"])
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_bins_have_the_logits_of_the_naive_model(block, form):
+    config = model_config(2, 8, 7, block, form, discrete=True)
+    model, (images, ids, state) = noisy_model(config), inputs(config)
+    expected = naive_chunk(naive_of(model), images, ids, state).unflatten(-1, (7, 16))
+    logits = model.head.logits(plain_features(model, images, ids), state)
+    torch.testing.assert_close(logits, expected, **FP32)
+
+
+@pytest.mark.parametrize("cameras", [1, 2, 3])
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_every_layer_has_the_hidden_states_of_the_naive_model(cameras, form):
+    config = model_config(cameras, 8, 7, "pro", form)
+    model, (images, ids, _) = noisy_model(config), inputs(config)
+    states, features = naive_states(naive_of(model), images, ids), plain_features(model, images, ids)
+    ours = [torch.cat(pair, dim=1) for pair in zip(features.task_layers, features.query_layers, strict=True)]
+    torch.testing.assert_close(torch.stack(ours, dim=1), states, **FP32)
+
+
+@torch.no_grad()
+def test_what_the_reference_computes_for_nobody_changes_nothing():
+    """Its last blocks, its stop token and, with shifted slices, its last query."""
+    config = model_config(2, 8, 7, "pro", "published")
+    model, data = noisy_model(config), inputs(config)
+    naive = naive_of(model)
+    before = naive_chunk(naive, *data)
+    for tower in (naive.vision_backbone.featurizer, naive.vision_backbone.fused_featurizer):
+        tower.blocks[-1].mlp.fc2.weight.mul_(-3)
+    naive.language_model.embed_tokens.weight[2] += 1
+    naive.action_queries.weight[-1] += 1
+    assert torch.equal(naive_chunk(naive, *data), before)
+    naive.action_queries.weight[-2] += 1
+    assert not torch.equal(naive_chunk(naive, *data), before)
