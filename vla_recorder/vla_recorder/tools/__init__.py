@@ -1,1 +1,1 @@
-"""Tools that look at episode files. They import no ROS."""
+"""The `episode` command: tools for episode files. Only `replay` imports ROS, and only when it runs."""

@@ -1,76 +1,52 @@
-"""`ros2 run vla_recorder episode`: look at episode files."""
+"""`ros2 run vla_recorder episode`: look at episode files, check, convert, collect and replay them."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from pathlib import Path
 
 from vla_recorder.episode.layout import EpisodeError
-from vla_recorder.episode.reader import EpisodeReader
-from vla_recorder.episode.validate import problems
-from vla_recorder.tools import report
+from vla_recorder.tools.command import EXIT_CODES, INTERRUPTED, UNUSABLE, add_commands
+from vla_recorder.tools.commands import COMMANDS
 
-EPILOG = """
-examples:
-  episode inspect episodes/episode_0.hdf5
-  episode inspect episodes/episode_0.hdf5 --pictures /tmp/look    # contact sheet and plot as PNG
-  episode validate episodes/*.hdf5 && echo ready to train
+EPILOG = f"""
+FILE is an episode, a folder of episodes, or a pattern. Sources are never changed, nothing is overwritten, and a file
+gets its final name only when it is complete. `episode COMMAND --help` has examples.
+
+{EXIT_CODES}
 """
 
 
-def _inspect(options) -> int:
-    for path in options.files:
-        with EpisodeReader(path) as episode:
-            summary = report.of_episode(episode)
-            print(json.dumps(summary) if options.json else report.text(summary))
-            if options.pictures:
-                from vla_recorder.tools.pictures import save_pictures  # matplotlib takes a second to import
-
-                for picture in save_pictures(episode, options.pictures):
-                    print(f"  wrote {picture}")
-    return 0
-
-
-def _validate(options) -> int:
-    bad = 0
-    for path in options.files:
-        found = problems(path)
-        bad += bool(found)
-        for problem in found:
-            print(problem if problem.startswith(str(path)) else f"{path}: {problem}")
-        if not found:
-            print(f"{path}: valid")
-    return 1 if bad else 0
-
-
 def main(argv: list[str] | None = None) -> int:
+    """The exit code of `episode ARGUMENTS`."""
     parser = argparse.ArgumentParser(
         prog="episode",
-        description="Look at episode files.",
+        description="Look at episode files, check, convert, collect and replay them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    inspect = commands.add_parser("inspect", help="say what is in each file, optionally draw it")
-    inspect.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    inspect.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
-    inspect.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="write a contact sheet and a plot here"
-    )
-    inspect.set_defaults(run=_inspect)
-    validate = commands.add_parser(
-        "validate", help="list what is wrong with each file; exit code 1 if anything"
-    )
-    validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    validate.set_defaults(run=_validate)
-    options = parser.parse_args(argv)
+    add_commands(parser, COMMANDS)
+    own, ros = _split(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(own)
+    options.ros_args = ros
     try:
         return options.run(options)
     except EpisodeError as error:
         print(f"episode: {error}", file=sys.stderr)
-        return 2
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("episode: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `episode inspect ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and those of ROS from --ros-args on."""
+    begin = argv.index("--ros-args") if "--ros-args" in argv else len(argv)
+    return argv[:begin], argv[begin:]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two pictures of an episode: what the cameras saw, and how the state followed the action."""
+"""Pictures of an episode: what the cameras saw, how the state followed the action, how the streams fared."""
 
 from __future__ import annotations
 
@@ -11,19 +11,34 @@ from matplotlib.figure import Figure
 
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
-
-STATE_COLOUR, ACTION_COLOUR, STALE_COLOUR = "#1f77b4", "#ff7f0e", "#d62728"
+from vla_recorder.quality import quality_of
+from vla_recorder.tools.drawing import (
+    ACTION_COLOUR,
+    BAD_COLOUR,
+    STATE_COLOUR,
+    fresh,
+    time_label,
+    times_s,
+    title,
+)
+from vla_recorder.tools.quality_page import quality_page
 
 
 def save_pictures(episode: EpisodeReader, folder: str | Path) -> list[Path]:
-    """Write NAME_cameras.png and NAME_joints.png into folder. Raises EpisodeError when that cannot be."""
+    """Write NAME_cameras.png, NAME_joints.png and, where the file knows its streams, NAME_quality.png into folder.
+
+    Raises EpisodeError when that cannot be.
+    """
     if len(episode) == 0:
         raise EpisodeError(f"{episode.path}: has no rows to draw")
     folder, name = Path(folder), episode.path.name.split(".")[0]
+    pages = [("cameras", contact_sheet), ("joints", joint_plot)]
+    if (quality := quality_of(episode)) is not None:
+        pages.append(("quality", lambda episode: quality_page(episode, quality)))
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for what, draw in (("cameras", contact_sheet), ("joints", joint_plot)):
+        for what, draw in pages:
             path = folder / f"{name}_{what}.png"
             FigureCanvasAgg(draw(episode)).print_png(path)
             written.append(path)
@@ -35,9 +50,9 @@ def save_pictures(episode: EpisodeReader, folder: str | Path) -> list[Path]:
 def contact_sheet(episode: EpisodeReader, moments: int = 6) -> Figure:
     """Cameras x moments, evenly spaced from the first row to the last; stale frames have a red frame."""
     rows = np.unique(np.linspace(0, len(episode) - 1, moments).round().astype(int))
-    cameras, times_s = episode.camera_names, _times_s(episode)
+    cameras, at_s = episode.camera_names, times_s(episode)
     figure = Figure(figsize=(2.4 * len(rows) + 0.5, 1.9 * len(cameras) + 0.8), dpi=100, layout="constrained")
-    figure.suptitle(_title(episode))
+    figure.suptitle(title(episode))
     axes = figure.subplots(len(cameras), len(rows), squeeze=False)
     for line, camera in zip(axes, cameras, strict=True):
         frames = episode.images(camera)
@@ -45,11 +60,11 @@ def contact_sheet(episode: EpisodeReader, moments: int = 6) -> Figure:
         for cell, t in zip(line, rows, strict=True):
             cell.imshow(frames[int(t)])
             cell.set(xticks=[], yticks=[])
-            if not _fresh(episode, camera)[t]:
+            if not fresh(episode, camera)[t]:
                 for spine in cell.spines.values():
-                    spine.set(edgecolor=STALE_COLOUR, linewidth=3)
+                    spine.set(edgecolor=BAD_COLOUR, linewidth=3)
     for cell, t in zip(axes[0], rows, strict=True):
-        cell.set_title(f"{times_s[t]:.2f} s (row {t})", fontsize=9)
+        cell.set_title(f"{at_s[t]:.2f} s (row {t})", fontsize=9)
     return figure
 
 
@@ -58,14 +73,14 @@ def joint_plot(episode: EpisodeReader) -> Figure:
     columns = _columns(list(dict.fromkeys([*episode.state_names, *episode.action_names])))
     lines = max(map(len, columns))
     figure = Figure(figsize=(6.2 * len(columns), 1.25 * lines + 1.1), dpi=100, layout="constrained")
-    figure.suptitle(_title(episode))
+    figure.suptitle(title(episode))
     axes = figure.subplots(lines, len(columns), sharex=True, squeeze=False)
     for column, names in enumerate(columns):
         for cell, name in zip(axes[:, column], names, strict=False):
             _plot_joint(cell, episode, name)
         for cell in axes[len(names) :, column]:
             cell.set_visible(False)
-        axes[len(names) - 1, column].set_xlabel(_time_label(episode))
+        axes[len(names) - 1, column].set_xlabel(time_label(episode))
         axes[len(names) - 1, column].tick_params(labelbottom=True)
     handles = {line.get_label(): line for cell in axes.flat for line in cell.get_lines()}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False)
@@ -73,7 +88,7 @@ def joint_plot(episode: EpisodeReader) -> Figure:
 
 
 def _plot_joint(cell: Axes, episode: EpisodeReader, name: str) -> None:
-    times_s, unit = _times_s(episode), ""
+    at_s, unit = times_s(episode), ""
     for label, names, units, dataset, style in (
         (
             "action (requested)",
@@ -88,7 +103,7 @@ def _plot_joint(cell: Axes, episode: EpisodeReader, name: str) -> None:
             continue
         i = names.index(name)
         unit = episode.attributes.get(units, [""] * len(names))[i]
-        cell.plot(times_s, dataset[: len(episode), i], label=label, linewidth=1.2, **style)
+        cell.plot(at_s, dataset[: len(episode), i], label=label, linewidth=1.2, **style)
     short = {"": "", "1": " (0-1)"}.get(unit, f" ({unit})")
     cell.set_title(f"{name}{short}", fontsize=8, loc="left", pad=2)
     cell.tick_params(labelsize=7)
@@ -104,25 +119,3 @@ def _columns(names: list[str]) -> list[list[str]]:
     arms = [[name for name in names if name.startswith(side)] for side in ("left", "right")]
     rest = [name for name in names if not name.startswith(("left", "right"))]
     return [column for column in (*arms, rest) if column]
-
-
-def _fresh(episode: EpisodeReader, stream: str) -> np.ndarray:
-    if episode.fresh is None or stream not in episode.stream_names:
-        return np.ones(len(episode), bool)
-    return episode.fresh[:, episode.stream_names.index(stream)]
-
-
-def _times_s(episode: EpisodeReader) -> np.ndarray:
-    """(T,) seconds since the first row; row numbers where the file knows neither stamps nor rate."""
-    if episode.stamps_ns is not None:
-        return (episode.stamps_ns - episode.stamps_ns[0]) * 1e-9
-    return np.arange(len(episode)) / (episode.control_rate_hz or 1.0)
-
-
-def _time_label(episode: EpisodeReader) -> str:
-    return "time (s)" if episode.stamps_ns is not None else "row"
-
-
-def _title(episode: EpisodeReader) -> str:
-    label = f" [{episode.label}]" if episode.label != "none" else ""
-    return f"{episode.path.name}: {episode.instruction or '(no instruction)'}{label}"

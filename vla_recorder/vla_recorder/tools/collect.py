@@ -1,0 +1,120 @@
+"""Episodes of many folders in one, and numbers without gaps: ACT's loader wants episode_0 to episode_{N-1}."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_recorder.episode import layout
+from vla_recorder.episode.disk import sync_folder
+from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.episode.lock import FolderLock
+from vla_recorder.tools.files import episodes_in, new_file
+from vla_recorder.tools.progress import bar
+
+_COPY_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """One file that gets another name."""
+
+    source: Path
+    target: Path
+
+
+def plan_merge(sources: Iterable[Path], folder: Path) -> list[Step]:
+    """The sources, in their order, under the numbers after the folder's own.
+
+    Raises EpisodeError when the folder's own numbers have gaps, or when a source is unfinished, not an episode's
+    file, or lies in the folder already.
+    """
+    present = episodes_in(folder) if folder.exists() else []
+    if [layout.index_of(path) for path in present] != list(range(len(present))):
+        raise EpisodeError(f"{folder}: its numbers have gaps; run `episode renumber {folder}` first")
+    steps = []
+    for number, source in enumerate(sources, start=len(present)):
+        if source.resolve().parent == folder.resolve():
+            raise EpisodeError(f"{source}: is in {folder} already")
+        if source.name.endswith(layout.PARTIAL_SUFFIX) or _journal(source):
+            raise EpisodeError(f"{source}: is unfinished; run `episode recover {source.parent}` first")
+        steps.append(Step(source, layout.episode_path(folder, number)))
+    return steps
+
+
+def merge(steps: list[Step], folder: Path, copy: bool) -> None:
+    """Give each source a second name in `folder` (a hard link: no disk space), or a copy when asked or needed.
+
+    Complete files only get their names; killed in the middle, the steps done are there and the others are not.
+    """
+    size = sum(step.source.stat().st_size for step in steps)
+    with FolderLock(folder, "episode merge"), bar(size, "merge", "B", unit_scale=True) as progress:
+        for step in steps:
+            if copy or not _link(step):
+                _copy(step, progress)
+            else:
+                progress.update(step.source.stat().st_size)
+        sync_folder(folder)
+
+
+def plan_renumber(folder: Path) -> list[Step]:
+    """What has to be renamed so that numbers run from 0 without a gap; the order stays.
+
+    Raises EpisodeError when an unfinished episode would keep its number.
+    """
+    unfinished = sorted(folder.glob("episode_*.partial")) + sorted(
+        folder.glob(f"episode_*{layout.JOURNAL_SUFFIX}")
+    )
+    if unfinished:
+        raise EpisodeError(f"{unfinished[0]}: is unfinished; run `episode recover {folder}` first")
+    numbered = enumerate(episodes_in(folder))
+    steps = [Step(path, layout.episode_path(folder, number)) for number, path in numbered]
+    return [step for step in steps if step.source != step.target]
+
+
+def renumber(folder: Path) -> list[Step]:
+    """Rename the folder's episodes; returns what was renamed.
+
+    Numbers only become smaller, lowest first, so that each target is free when its turn comes: one rename for each
+    file, and a folder that is whole and in order after every one of them. A second run finishes a killed one.
+    Nobody can record here meanwhile. Raises EpisodeError when somebody does.
+    """
+    if not folder.is_dir():
+        raise EpisodeError(f"{folder}: is not a folder")
+    with FolderLock(folder, "episode renumber"):
+        steps = plan_renumber(folder)
+        for step in steps:
+            if step.target.exists():  # not by a recorder or by us: the folder is locked
+                raise EpisodeError(f"{step.target}: appeared while renaming; run the command again")
+            os.rename(step.source, step.target)
+        sync_folder(folder)
+    return steps
+
+
+def _journal(source: Path) -> bool:
+    index = layout.index_of(source)
+    return index is not None and layout.journal_path(source.parent, index).exists()
+
+
+def _link(step: Step) -> bool:
+    """False where the target is on another disk, or its file system has no hard links."""
+    try:
+        os.link(step.source, step.target)
+    except FileExistsError:
+        raise EpisodeError(f"{step.target}: exists already; nothing is overwritten") from None
+    except OSError:
+        return False
+    return True
+
+
+def _copy(step: Step, progress) -> None:
+    with new_file(step.target) as partial, open(step.source, "rb") as source, open(partial, "r+b") as made:
+        while block := source.read(_COPY_BYTES):
+            made.write(block)
+            progress.update(len(block))
+    with contextlib.suppress(OSError):  # the time of the recording, where the file system keeps it
+        times = step.source.stat()
+        os.utime(step.target, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -1,0 +1,32 @@
+"""What the pictures of an episode have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_recorder.episode.reader import EpisodeReader
+
+STATE_COLOUR, ACTION_COLOUR, BAD_COLOUR = "#1f77b4", "#ff7f0e", "#d62728"
+
+
+def fresh(episode: EpisodeReader, stream: str) -> np.ndarray:
+    """(T,) bool; true throughout where the file does not know."""
+    if episode.fresh is None or stream not in episode.stream_names:
+        return np.ones(len(episode), bool)
+    return episode.fresh[:, episode.stream_names.index(stream)]
+
+
+def times_s(episode: EpisodeReader) -> np.ndarray:
+    """(T,) seconds since the first row; row numbers where the file knows neither stamps nor rate."""
+    if episode.stamps_ns is not None:
+        return (episode.stamps_ns - episode.stamps_ns[0]) * 1e-9
+    return np.arange(len(episode)) / (episode.control_rate_hz or 1.0)
+
+
+def time_label(episode: EpisodeReader) -> str:
+    return "time (s)" if episode.stamps_ns is not None else "row"
+
+
+def title(episode: EpisodeReader) -> str:
+    label = f" [{episode.label}]" if episode.label != "none" else ""
+    return f"{episode.path.name}: {episode.instruction or '(no instruction)'}{label}"

@@ -1,0 +1,20 @@
+"""One progress bar for all tools: on stderr, gone when done, silent where nobody looks."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def bar(total: int, what: str, unit: str = "rows", **more) -> tqdm:
+    """A bar to use as a context manager; `update(n)` moves it."""
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        leave=False,
+        disable=not sys.stderr.isatty(),
+        file=sys.stderr,
+        **more,
+    )
