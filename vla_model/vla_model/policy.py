@@ -107,6 +107,7 @@ class Policy:
             raise ObservationError(
                 f"camera {name}: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
             )
+        image = self.model.preprocess.jpeg(image)
         image = np.require(image, requirements="CW")  # copies only what torch cannot take as a view
         return self.model.preprocess.resize(torch.from_numpy(image).to(self.model.device).unsqueeze(0))
 

@@ -15,6 +15,17 @@ from vla_training.episodes import TrainingError, find_episodes, read_episodes
 from vla_training.frozen import FrozenChunks, head_loss
 from vla_training.start import _changed
 from vla_training.statistics import dataset_statistics
+from vla_training.train import Settings, _seen
+
+PLAIN = ("vision.crop_area=1.0",)
+EARLY_CROP = ("vision.crop_area=0.9",)
+PUBLISHED = (
+    "vision.jpeg_quality=95",
+    "vision.resize=lanczos3",
+    *EARLY_CROP,
+    "vision.crop_stage=after_resize",
+)
+AS_SERVED = Settings(augment=False)
 
 
 @pytest.fixture
@@ -29,13 +40,13 @@ def policy(data, *settings):
     return build_policy(config, dataset_statistics(data, "rig"), data.source.rig_text)
 
 
-@pytest.mark.parametrize("crop", ["vision.crop_area=1.0", "vision.crop_area=0.9"])
-def test_training_and_serving_give_the_model_the_same_input(data, tmp_path, crop):
+@pytest.mark.parametrize("settings", [PLAIN, EARLY_CROP, PUBLISHED], ids=["plain", "early crop", "published"])
+def test_training_and_serving_give_the_model_the_same_input(data, tmp_path, settings):
     """Every tensor that the model gets for a training item equals what Policy.predict gives it for the same row."""
-    served = policy(data, crop)
-    images = ImageCache(data, served.model.preprocess, tmp_path / "cache")
+    served = policy(data, *settings)
+    cache = ImageCache(data, served.model.preprocess, tmp_path / "cache")
     items = ChunkDataset(
-        data, images, served.checkpoint.tokenizer, served.state_normalizer, served.action_normalizer, 4
+        data, cache, served.checkpoint.tokenizer, served.state_normalizer, served.action_normalizer, 4
     )
     seen = {}
     served.model.backbone.register_forward_pre_hook(lambda _m, args: seen.update(pixels=args[0], ids=args[1]))
@@ -46,16 +57,17 @@ def test_training_and_serving_give_the_model_the_same_input(data, tmp_path, crop
             raw = {name: reader.images(name)[row] for name in CAMERAS}
             served.predict(Observation(raw, reader.qpos[row], reader.instruction, 0))
         batch = items.__getitems__([item])
-        for trained, shown in zip(
-            served.model.preprocess.normalize(batch["images"]), seen["pixels"], strict=True
-        ):
+        preprocess = served.model.preprocess
+        images = _seen(preprocess, batch["images"], AS_SERVED, torch.Generator())
+        for trained, shown in zip(preprocess.normalize(images), seen["pixels"], strict=True):
             assert torch.equal(trained, shown)
         assert torch.equal(batch["input_ids"], seen["ids"])
         assert torch.equal(batch["state"], seen["state"])
 
 
-def test_a_frozen_backbone_gives_the_loss_that_the_whole_model_gives(data, tmp_path):
-    trained = policy(data, "head.stem_noise_std=0")
+@pytest.mark.parametrize("settings", [PLAIN, PUBLISHED], ids=["plain", "published"])
+def test_a_frozen_backbone_gives_the_loss_that_the_whole_model_gives(data, tmp_path, settings):
+    trained = policy(data, "head.stem_noise_std=0", *settings)
     images = ImageCache(data, trained.model.preprocess, tmp_path / "cache")
     items = ChunkDataset(
         data, images, trained.checkpoint.tokenizer, trained.state_normalizer, trained.action_normalizer, 4
@@ -63,8 +75,10 @@ def test_a_frozen_backbone_gives_the_loss_that_the_whole_model_gives(data, tmp_p
     frozen = FrozenChunks(trained.model, items)
     assert len(frozen) == len(items) == 12
     chosen = [0, 11, 5, 5]
+    batch = items.__getitems__(chosen)
+    batch["images"] = _seen(trained.model.preprocess, batch["images"], AS_SERVED, torch.Generator())
     with torch.no_grad():
-        whole = trained.model(items.__getitems__(chosen))["loss"]
+        whole = trained.model(batch)["loss"]
         torch.testing.assert_close(head_loss(trained.model, frozen.__getitems__(chosen)), whole)
 
 
@@ -84,6 +98,17 @@ def test_what_is_there_is_used_again_and_a_changed_episode_is_not(data, tmp_path
     cache.images(0, 2, first[0])
     cache.images(1, 2, second[0])
     np.testing.assert_array_equal(first, second)
+
+
+def test_images_made_with_other_options_are_not_used(data, tmp_path):
+    folder = tmp_path / "cache"
+    for count, settings in enumerate(
+        ([], ["vision.resize=lanczos3"], EARLY_CROP, PUBLISHED, PUBLISHED[:-1]), 1
+    ):
+        ImageCache(data, policy(data, *settings).model.preprocess, folder)
+        assert len(list(folder.iterdir())) == 4 * count
+    ImageCache(data, policy(data, *PUBLISHED, "vision.crop_area=0.8").model.preprocess, folder)
+    assert len(list(folder.iterdir())) == 4 * count, "a crop after the stretch is not in the cache"
 
 
 def test_a_folder_that_cannot_be_written_is_named(data, tmp_path):

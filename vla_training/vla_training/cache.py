@@ -1,7 +1,8 @@
 """Images at the model's size, made once: a memory-mapped (T, 3, s, s) uint8 file per episode and camera.
 
-A raw frame is 0.9 MB, of which a model with 112 px sees 38 kB. The resize is the model's own
-(Preprocessor.resize), the one that Policy.predict runs: a model is trained on exactly what it will be served.
+A raw frame is 0.9 MB, of which a model with 112 px sees 38 kB. What is done to a frame is the model's own doing
+(Preprocessor.jpeg and .stretch), the same as in Policy.predict: a model is trained on exactly what it will be
+served. What a published model does after these, its crop, is left to the batch: see vla_training.augment.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vla_training.episodes import EpisodeSet, TrainingError
 
 
 class ImageCache:
-    """Resized images of an EpisodeSet. `images(episode, rows)` gives them in the order of its cameras."""
+    """Stretched images of an EpisodeSet. `images(episode, rows)` gives them in the order of its cameras."""
 
     def __init__(self, data: EpisodeSet, preprocess: Preprocessor, folder: Path | str):
         """Opens what the folder has, makes what is missing. TrainingError when the folder cannot be written."""
@@ -45,13 +46,7 @@ class ImageCache:
     def _file(self, path: Path, camera: str, preprocess: Preprocessor) -> Path:
         """Named after all that decides its content: the episode file as it is now, and how images are resized."""
         stat = path.stat()
-        identity = (
-            str(path.resolve()),
-            stat.st_size,
-            stat.st_mtime_ns,
-            preprocess.crop_area,
-            preprocess.mode,
-        )
+        identity = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, *preprocess.stretch_identity)
         digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
         return self.folder / f"{path.stem}-{camera}-{preprocess.size}px-{digest}.npy"
 
@@ -85,7 +80,8 @@ def _resized(path: Path, camera: str, preprocess: Preprocessor, progress: tqdm) 
         for row in range(T):
             if newest[row] == row:
                 raw.read_direct(frame, np.s_[row])  # h5py's raw[rows] with a list of rows takes 50 ms a frame
-                out[row] = preprocess.resize(torch.from_numpy(frame).unsqueeze(0))[0].numpy()
+                seen = torch.from_numpy(preprocess.jpeg(frame)).unsqueeze(0)
+                out[row] = preprocess.stretch(seen)[0].numpy()
             progress.update()
         return out[newest]
 

@@ -61,7 +61,7 @@ def fits(model: VLAAdapter, data: ChunkDataset) -> bool:
 def _features(model: VLAAdapter, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """(B, layers + 1, K, D) of task and query tokens."""
     batch = {name: value.to(model.device) for name, value in batch.items()}
-    pixels = model.preprocess.normalize(batch["images"])
+    pixels = model.preprocess.normalize(model.preprocess.crop(batch["images"]))
     features = model.backbone(pixels, batch["input_ids"], batch.get("attention_mask"))
     return torch.stack(features.task_layers, 1).cpu(), torch.stack(features.query_layers, 1).cpu()
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
 from vla_model.adapter import VLAAdapter
+from vla_model.preprocess import Preprocessor
 from vla_training.augment import augment_images, augment_state
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import TrainingError
@@ -127,6 +128,15 @@ def _leave_interrupts_to_the_main_process(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _seen(
+    preprocess: Preprocessor, stretched: Tensor, settings: Settings, generator: torch.Generator
+) -> Tensor:
+    """Images as the model gets them: augmented, or the part that serving takes."""
+    if settings.augment:
+        return augment_images(stretched, generator, preprocess.late_crop_area)
+    return preprocess.crop(stretched)
+
+
 def _step(
     model: VLAAdapter, batches: Iterator[dict[str, Tensor]], settings: Settings, generator: torch.Generator
 ) -> float:
@@ -134,8 +144,8 @@ def _step(
     total = 0.0
     for _ in range(settings.accumulate):
         batch = next(batches)
-        if settings.augment and "images" in batch:
-            batch["images"] = augment_images(batch["images"], generator)
+        if "images" in batch:
+            batch["images"] = _seen(model.preprocess, batch["images"], settings, generator)
         if settings.state_noise:
             batch["state"] = augment_state(batch["state"], settings.state_noise, generator)
         batch = {name: value.to(model.device) for name, value in batch.items()}
