@@ -22,7 +22,9 @@ def write(folder, rows=5, head=None, **close):
     writer = EpisodeWriter(folder, head)
     for t in range(rows):
         writer.append(row(t, head))
-    return writer.close(**({"end_reason": "operator", "label": "success"} | close))
+    path = writer.close(**({"end_reason": "operator", "label": "success"} | close))
+    assert writer.wait_synced(60.0)
+    return path
 
 
 def test_raw_form_of_the_act_family_point_by_point(tmp_path):
@@ -65,7 +67,7 @@ def test_everything_written_is_read(tmp_path):
         assert episode.rig_text == head.rig and episode.rig_name == "test_rig"
         assert episode.state_names == head.state_names and episode.control_rate_hz == 50.0
         assert episode.stream_topics == head.stream_topics
-        assert episode.attributes["colour_order"] == "RGB" and episode.attributes["format_version"] == 1
+        assert episode.attributes["colour_order"] == "RGB" and episode.attributes["format_version"] == 2
 
 
 def test_a_rig_text_of_any_length_fits(tmp_path):

@@ -36,17 +36,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-FORMAT_VERSION = 1
-COLOUR_ORDER = "RGB"
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: raw frames only, no quality, sub-steps equal the instruction
+COLOUR_ORDER = "RGB"  # of frames as `EpisodeReader.images` gives them, whatever the form
 NO_STAMP = np.iinfo(np.int64).min  # a message stamp that does not exist; 0 is a valid simulated time
 
 SIM_ATTR = "sim"
 COMPRESS_ATTR = "compress"
+HEIGHT_ATTR, WIDTH_ATTR = "height", "width"  # of a JPEG dataset: the size of the decoded frames
 ACTION = "/action"
 QPOS = "/observations/qpos"
 QVEL = "/observations/qvel"
 EFFORT = "/observations/effort"
 IMAGES = "/observations/images"
+COMPRESS_LEN = "/compress_len"
 LANGUAGE = "/language_raw"
 REASONINGS = "/substep_reasonings"
 
@@ -62,6 +65,8 @@ STREAM_AGE = "/vla/streams/age_s"
 STREAM_FRESH = "/vla/streams/fresh"
 STREAM_REPEATED = "/vla/streams/repeated"
 
+IMAGE_FORMS = ("raw", "jpeg")
+JPEG_COLOURS = ("act", "standard")  # see "Colours of JPEG frames" above
 LABELS = ("none", "success", "failure")  # index = StopEpisode.LABEL_*
 ACTION_SOURCES = ("command", "leader")  # what /action holds
 COMMAND_SOURCES = {"none": 0, "teleop": 1, "policy": 2, "replay": 3, "other": 4}
@@ -72,6 +77,8 @@ STAMP_DTYPE = np.dtype("<i8")
 SOURCE_DTYPE = h5py.enum_dtype(COMMAND_SOURCES, basetype="u1")
 
 PARTIAL_SUFFIX = ".partial"
+JOURNAL_SUFFIX = ".journal"
+LOCK_NAME = ".recorder.lock"
 TRASH = "trash"
 _NAME = re.compile(r"episode_(\d+)\.hdf5(?:\.partial)?")
 
@@ -99,11 +106,17 @@ class EpisodeHeader:
     checkpoint: str = ""  # identity of the policy that commanded, if one did
     software: str = ""
     started: str = ""  # ISO 8601, wall clock
+    image_form: str = "raw"  # one of IMAGE_FORMS
+    jpeg_quality: int = 95  # 1 to 100
+    jpeg_colour: str = "act"  # one of JPEG_COLOURS
 
 
 @dataclass(slots=True)
 class Row:
-    """One row of an episode. Images are (H, W, 3) uint8 RGB views; they must not change until written."""
+    """One row of an episode. They must not change until written.
+
+    An image is (H, W, 3) uint8 RGB or, in the JPEG form, also the bytes that `images.encode` makes of it.
+    """
 
     stamp_ns: int
     qpos: np.ndarray  # (S)
@@ -111,12 +124,13 @@ class Row:
     effort: np.ndarray  # (S)
     action: np.ndarray  # (A)
     command: np.ndarray  # (A)
-    images: dict[str, np.ndarray]
+    images: dict[str, np.ndarray | bytes]
     stream_stamps_ns: np.ndarray  # (N) int64, NO_STAMP where none
     fresh: np.ndarray  # (N) bool
     repeated: np.ndarray  # (N) bool
     command_source: str = "none"
     interventions: list[str] = field(default_factory=list)
+    substep: str = ""  # what is being done now; empty: the instruction
 
     def ages_s(self) -> np.ndarray:
         """(N) float32: row stamp minus message stamp, NaN where there was no message."""
@@ -145,6 +159,11 @@ def episode_path(folder: Path, index: int) -> Path:
 
 def partial_path(folder: Path, index: int) -> Path:
     return folder / f"episode_{index}.hdf5{PARTIAL_SUFFIX}"
+
+
+def journal_path(folder: Path, index: int) -> Path:
+    """The journal of an episode that is being written, or is not yet known to be on the disk."""
+    return folder / f"episode_{index}.hdf5{JOURNAL_SUFFIX}"
 
 
 def index_of(path: Path) -> int | None:

@@ -1,7 +1,8 @@
-"""Reads episode files: ours (also a .partial) and the plain raw files of the ACT family."""
+"""Reads episode files: ours (also a .partial) and the plain files of the ACT family, raw or JPEG."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,30 +12,33 @@ import numpy as np
 import yaml
 
 from vla_recorder.episode import layout
+from vla_recorder.episode.images import JpegFrames
 from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.episode.transactions import TransactionalFile
 
 
 class EpisodeReader:
     """One open episode; data is read when asked for. Use it as a context manager.
 
     `len(episode)` is the number of rows T. `qpos`, `qvel`, `effort` (T, S), `action`, `command` (T, A)
-    float32 and `images(cam)` (T, H, W, 3) uint8 are HDF5 datasets: index them (`episode.action[10:20]`),
-    which copies just that, and slice them with `[:len(episode)]` when the file is a .partial. Things a plain
-    ACT file lacks (`stamps_ns`, `rig_text`, ...) are None there.
+    float32 are HDF5 datasets: index them (`episode.action[10:20]`), which copies just that, and slice them with
+    `[:len(episode)]` when the file is a .partial. `images(cam)` (T, H, W, 3) uint8 RGB is indexed the same way
+    for both image forms. Things a plain ACT file lacks (`stamps_ns`, `rig_text`, ...) are None there.
 
     Raises EpisodeError when the file is missing, is no HDF5 file, or has no `/action`.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._store = None
         try:
-            self.file = h5py.File(self.path, "r")
+            self.file = self._open()
         except FileNotFoundError as error:
             raise EpisodeError(f"{self.path}: no such file") from error
         except OSError as error:
             raise EpisodeError(f"{self.path}: cannot be read as HDF5: {error}") from error
         if layout.ACTION not in self.file:
-            self.file.close()
+            self.close()
             raise EpisodeError(f"{self.path}: not an episode: it has no dataset {layout.ACTION}")
 
     def __enter__(self) -> EpisodeReader:
@@ -45,6 +49,18 @@ class EpisodeReader:
 
     def close(self) -> None:
         self.file.close()
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self) -> h5py.File:
+        """A .partial is complete only together with its journal."""
+        index = layout.index_of(self.path)
+        if index is not None and self.path.name.endswith(layout.PARTIAL_SUFFIX):
+            journal = layout.journal_path(self.path.parent, index)
+            if journal.exists():
+                self._store = TransactionalFile.open(self.path, journal, write=False)
+                return self._store.hdf5("r")
+        return h5py.File(self.path, "r")
 
     @cached_property
     def _rows(self) -> int:
@@ -89,17 +105,38 @@ class EpisodeReader:
         present = list(self.file[layout.IMAGES])
         return [name for name in self.stream_names if name in present] or present
 
-    def images(self, camera: str) -> h5py.Dataset:
-        """(T, H, W, 3) uint8 RGB. Raises EpisodeError for an unknown camera or compressed frames."""
+    @cached_property
+    def image_form(self) -> str:
+        """One of layout.IMAGE_FORMS, by the datasets' shape: attributes differ between writers."""
+        return "jpeg" if any(self._images_of(name).ndim == 2 for name in self.camera_names) else "raw"
+
+    @property
+    def jpeg_colour(self) -> str:
+        """One of layout.JPEG_COLOURS; a file that does not say was written as the ACT family writes."""
+        return self.attributes.get("jpeg_colour", "act")
+
+    def images(self, camera: str) -> h5py.Dataset | JpegFrames:
+        """(T, H, W, 3) uint8 RGB; `[t]` or `[a:b]` reads, and decodes JPEG. EpisodeError: no such camera."""
+        dataset = self._images_of(camera)
+        if dataset.ndim == 4:
+            return dataset
+        if dataset.ndim == 2:
+            return JpegFrames(dataset, len(self), self.jpeg_colour)
+        expected = "expected (T, H, W, 3), or (T, P) for JPEG"
+        raise EpisodeError(f"{self.path}: {dataset.name} is {dataset.ndim}-D, {expected}")
+
+    def encoded(self, camera: str, t: int) -> bytes:
+        """The JPEG bytes of a frame as they are in the file. EpisodeError where frames are raw."""
+        frames = self.images(camera)
+        if not isinstance(frames, JpegFrames):
+            raise EpisodeError(f"{self.path}: camera '{camera}' has raw frames, not JPEG")
+        return frames.encoded(t)
+
+    def _images_of(self, camera: str) -> h5py.Dataset:
         path = layout.image_path(camera)
         if path not in self.file:
             raise EpisodeError(f"{self.path}: no camera '{camera}'; it has {', '.join(self.camera_names)}")
-        dataset = self.file[path]
-        if dataset.ndim != 4:
-            raise EpisodeError(
-                f"{self.path}: {path} is {dataset.ndim}-D (compressed frames), expected (T, H, W, 3)"
-            )
-        return dataset
+        return self.file[path]
 
     @property
     def sim(self) -> bool:
@@ -111,6 +148,19 @@ class EpisodeReader:
         if layout.LANGUAGE not in self.file:
             return ""
         return self.file[layout.LANGUAGE].asstr()[0]
+
+    @cached_property
+    def substeps(self) -> list[str]:
+        """(T,) what was being done at each row; the instruction where nothing finer was given."""
+        if layout.REASONINGS not in self.file:
+            return [self.instruction] * len(self)
+        return list(self.file[layout.REASONINGS].asstr()[: len(self)])
+
+    @cached_property
+    def quality(self) -> dict | None:
+        """What `vla_recorder.quality` said when the episode was closed; None where it was not asked."""
+        text = self.attributes.get("quality")
+        return json.loads(text) if text else None
 
     @cached_property
     def attributes(self) -> dict:

@@ -112,8 +112,9 @@ def _texts(episode: EpisodeReader) -> list[str]:
 def _ours(episode: EpisodeReader) -> list[str]:
     found = []
     version = episode.attributes.get("format_version")
-    if version != layout.FORMAT_VERSION:
-        found.append(f"format_version is {version}, this software knows {layout.FORMAT_VERSION}")
+    if version not in layout.READABLE_VERSIONS:
+        known = ", ".join(map(str, layout.READABLE_VERSIONS))
+        found.append(f"format_version is {version}, this software knows {known}")
     for path in (layout.RIG, layout.STAMP, layout.COMMAND, layout.COMMAND_SOURCE, layout.INTERVENTIONS):
         if path not in episode.file:
             found.append(f"{path} is missing")

@@ -1,252 +1,258 @@
-"""Writes one episode while it happens: memory is bounded, a crash leaves a readable file."""
+"""Writes one episode while it happens: memory is bounded, a crash leaves what was flushed."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
+import itertools
+import json
 import os
+import shutil
 import time
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from vla_recorder.episode import layout
+from vla_recorder.episode import datasets, images, layout, recover
 from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
+from vla_recorder.episode.syncing import Syncer
+from vla_recorder.episode.transactions import TransactionalFile
 
 FLUSH_INTERVAL_S = 0.5  # a killed process loses at most this much
-_BLOCK_ROWS = 64  # chunk length of the small datasets; image chunks are single frames
 
 
 class EpisodeWriter:
     """Creates `episode_{i}.hdf5.partial`, appends rows, and on `close` renames it to `episode_{i}.hdf5`.
 
-    i is the first index that is free in `folder`; two writers in one folder never get the same. Rows are
-    handed to the operating system at least every `FLUSH_INTERVAL_S` of appending (`flush_if_due` when idle),
-    so a killed process keeps them; a power cut may not. Not thread-safe: one thread writes.
+    i is the first index that is free in `folder`, or `index`; two writers in one folder never get the same. Rows
+    are committed at least every `FLUSH_INTERVAL_S` of appending (`flush_if_due` when idle): a killed process keeps
+    them. A thread syncs them to the disk every few seconds: a power cut keeps those. layout.py says it exactly.
+    Not thread-safe: one thread writes.
 
     Raises EpisodeError when the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path, header: EpisodeHeader):
+    def __init__(self, folder: str | Path, header: EpisodeHeader, index: int | None = None):
         self.folder = Path(folder).expanduser()
         self.header = header
         self.rows = 0
         self.flushed_rows = 0
         self.failed = False  # the disk refused; nothing more can be written
-        self.index, self._file = _create(self.folder)
+        self.index, self._store = _create(self.folder, index)
         self.path = layout.partial_path(self.folder, self.index)
         self._pending: list[Row] = []
+        self._lengths: list[dict[str, int]] = []  # of the pending rows' JPEG frames
         try:
-            self._floats, self._images = _create_datasets(self._file, header)
+            self._file = self._store.hdf5("w")
+            self._frames = datasets.create(self._file, header)
             self._file.flush()
+            self._store.commit()
         except BaseException:
-            self._file.close()
+            self._store.close()
             self.path.unlink()
+            self._store.journal.path.unlink()
             raise
+        self._syncer = Syncer(self._store, self.folder)
         self._flushed_at_s = time.monotonic()
 
     @property
     def final_path(self) -> Path:
         return layout.episode_path(self.folder, self.index)
 
+    @property
+    def trouble(self) -> str:
+        """Why the recording should end soon, though rows can still be written; empty when all is well."""
+        if self._syncer.error is not None:
+            return f"{self.path}: the disk may have lost data: {self._syncer.error}"
+        if not self.failed and os.fstat(self._store.fileno()).st_nlink == 0:
+            return f"{self.path}: was removed while it was written"
+        return ""
+
     def append(self, row: Row) -> None:
-        """Add one row. Raises EpisodeError on a wrong shape or when the disk refuses; rows before stay."""
-        for camera, dataset in self._images.items():
-            image = row.images.get(camera)
-            if image is None or image.shape != dataset.shape[1:] or image.dtype != np.uint8:
-                found = "nothing" if image is None else f"{image.shape} {image.dtype}"
-                expected = f"image of '{camera}' must be {dataset.shape[1:]} uint8"
-                raise EpisodeError(f"{self.path}: row {self.rows}: {expected}, got {found}")
+        """Add one row. Raises EpisodeError on a wrong frame or when the disk refuses; rows before stay."""
+        if self.failed:
+            raise EpisodeError(f"{self.path}: was given up; its first {self.flushed_rows} rows are on disk")
+        frames = {camera: self._frame(camera, row.images.get(camera)) for camera in self._frames}
         try:
-            for camera, dataset in self._images.items():
-                dataset.resize(self.rows + 1, axis=0)
-                # straight from the message to the file: no filter pipeline, no chunk cache
-                dataset.id.write_direct_chunk((self.rows, 0, 0, 0), np.ascontiguousarray(row.images[camera]))
-            row.images = {}  # the frames are written: let the messages go
-            self._pending.append(row)
-            self.rows += 1
-            self.flush_if_due()
-        except (OSError, RuntimeError) as error:  # h5py raises either
-            raise self._give_up(error) from error
+            self._store.reserve(sum(memoryview(frame).nbytes for frame in frames.values()))
+        except OSError as error:  # nothing has been touched: the rows before can still be flushed and closed
+            raise EpisodeError(f"{self.path}: cannot write row {self.rows}: {error}") from error
+        with self._giving_up():
+            for camera, frame in frames.items():
+                self._frames[camera].append(self.rows, frame)
+        row.images = {}  # the frames are written: let the messages go
+        self._pending.append(row)
+        if self.header.image_form == "jpeg":
+            self._lengths.append({camera: len(encoded) for camera, encoded in frames.items()})
+        self.rows += 1
+        self.flush_if_due()
 
     def flush_if_due(self) -> None:
         """Flush when the last flush is FLUSH_INTERVAL_S ago or a block is full."""
-        if time.monotonic() - self._flushed_at_s >= FLUSH_INTERVAL_S or len(self._pending) >= _BLOCK_ROWS:
+        due = time.monotonic() - self._flushed_at_s >= FLUSH_INTERVAL_S
+        if due or len(self._pending) >= datasets.BLOCK_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything appended so far to the operating system. Raises EpisodeError when it refuses."""
-        try:
-            self._write_pending()
-            self._file.flush()
-        except (OSError, RuntimeError) as error:
-            raise self._give_up(error) from error
+        """Commit everything appended so far: a kill keeps it. Raises EpisodeError when the disk refuses."""
+        with self._giving_up():
+            if self._pending:
+                begin = self.rows - len(self._pending)
+                datasets.append_small(self._file, self.header, begin, self._pending)
+                if self._lengths:
+                    datasets.append_lengths(self._file, begin, self._lengths)
+                self._file.flush()
+                self._store.commit()
+        self._pending, self._lengths = [], []
         self.flushed_rows = self.rows
         self._flushed_at_s = time.monotonic()
 
-    def close(self, end_reason: str, label: str = "none", checkpoint: str | None = None) -> Path:
+    def sync(self) -> None:
+        """Flush, and wait until it is on the disk: a power cut keeps it. Raises EpisodeError."""
+        self.flush()
+        with self._giving_up():
+            self._store.sync()
+
+    def close(
+        self,
+        end_reason: str,
+        label: str = "none",
+        checkpoint: str | None = None,
+        quality: Mapping | None = None,
+    ) -> Path:
         """Finish the file and give it its final name; returns it. Raises EpisodeError when the disk refuses.
 
-        `checkpoint` replaces the header's, for policies that began to command later.
+        `checkpoint` replaces the header's, for policies that began to command later. `quality` is stored as JSON.
+        The file may still be on its way to the disk when this returns: see `wait_synced`.
         """
-        return self._finish(end_reason, label, self.final_path, checkpoint)
+        attributes = {"label": label}
+        if checkpoint is not None:
+            attributes["checkpoint"] = checkpoint
+        if quality is not None:
+            attributes["quality"] = json.dumps(quality)
+        return self._finish(self.final_path, end_reason, attributes)
 
     def discard(self, end_reason: str = "discarded") -> Path:
         """Finish the file but move it to `trash/`, under a name that never clashes; returns it."""
-        trash = self.folder / layout.TRASH
-        time_text = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-        try:
-            trash.mkdir(exist_ok=True)
-        except OSError as error:
-            raise EpisodeError(f"{self.path}: cannot be discarded: {error}") from error
-        return self._finish(
-            end_reason, "none", trash / f"episode_{self.index}_{time_text}_{os.getpid()}.hdf5"
-        )
+        return self._finish(recover.trash_path(self.folder, self.index), end_reason, {})
 
-    def _finish(self, end_reason: str, label: str, target: Path, checkpoint: str | None = None) -> Path:
-        if label not in layout.LABELS:
-            raise ValueError(f"label must be one of {layout.LABELS}, got {label!r}")
+    def wait_synced(self, timeout_s: float | None = None) -> bool:
+        """Wait until a closed file is on the disk; False when it takes longer. EpisodeError: it cannot be."""
+        done = self._syncer.wait(timeout_s)
+        if self._syncer.error is not None:
+            raise EpisodeError(f"{self.path}: the disk may have lost data: {self._syncer.error}")
+        return done
+
+    def _finish(self, target: Path, end_reason: str, attributes: dict[str, str]) -> Path:
+        if attributes.get("label", "none") not in layout.LABELS:
+            raise ValueError(f"label must be one of {layout.LABELS}, got {attributes['label']!r}")
+        attributes |= {"end_reason": end_reason, "ended": datasets.now_text()}
+        if not self.failed:
+            with contextlib.suppress(EpisodeError):  # then it has failed, and is recovered
+                self._complete(attributes)
         if self.failed:
-            raise EpisodeError(f"{self.path}: was given up; its first {self.flushed_rows} rows are on disk")
-        self.flush()
-        try:
-            attrs = self._file[layout.VLA].attrs
-            attrs.update(end_reason=end_reason, label=label, ended=_now())
-            if checkpoint is not None:
-                attrs["checkpoint"] = checkpoint
-            self._file.flush()
-            self._file.close()
-        except (OSError, RuntimeError) as error:
-            raise self._give_up(error) from error
-        try:
-            if target.exists():
-                raise FileExistsError(errno.EEXIST, "somebody else wrote this file", str(target))
-            os.rename(self.path, target)
-        except OSError as error:
-            raise EpisodeError(f"{self.path}: is complete but cannot be renamed: {error}") from error
+            recover.conclude(self.path, target, attributes)
+        else:
+            self._move(target)
         self.path = target
         return target
 
-    def _give_up(self, error: Exception) -> EpisodeError:
-        """Leave a file that cannot be written as it is: what was flushed stays, HDF5 finishes into the void.
+    def _complete(self, attributes: Mapping[str, str]) -> None:
+        self.flush()
+        with self._giving_up():
+            self._file[layout.VLA].attrs.update(attributes)
+            self._file.close()
+            self._store.commit()
+            self._store.finish()
 
-        Without this HDF5 tries to write again when the interpreter ends, and crashes it.
-        """
-        if not self.failed:
-            self.failed = True
-            with open(os.devnull, "r+b", buffering=0) as void:
-                os.dup2(void.fileno(), self._file.id.get_vfd_handle())
-            with contextlib.suppress(OSError, RuntimeError):
-                self._file.close()
-        return EpisodeError(
-            f"{self.path}: cannot write: {error}. Its first {self.flushed_rows} rows are on disk"
-        )
+    def _move(self, target: Path) -> None:
+        try:
+            if target.exists():
+                raise FileExistsError(errno.EEXIST, "somebody else wrote this file", str(target))
+            if target.parent.name == layout.TRASH:
+                target.parent.mkdir(exist_ok=True)
+                self._store.journal.path.unlink(missing_ok=True)  # the next episode gets this index
+            try:
+                os.rename(self.path, target)
+            except FileNotFoundError:
+                self._copy(target)
+        except OSError as error:
+            self._syncer.abandon()
+            raise EpisodeError(f"{self.path}: is complete but cannot be renamed: {error}") from error
+        self._syncer.finish(target)
 
-    def _write_pending(self) -> None:
-        rows, self._pending = self._pending, []
-        if not rows:
+    def _copy(self, target: Path) -> None:
+        """Save a file that was removed, alone or with its folder: it lives as long as it is open."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.dup(self._store.fileno()), "rb") as removed, open(target, "xb") as copy:
+            removed.seek(0)
+            shutil.copyfileobj(removed, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+
+    def _frame(self, camera: str, image: np.ndarray | bytes | None) -> np.ndarray | bytes:
+        """What goes into the file: the checked frame, or its JPEG. Raises EpisodeError."""
+        header = self.header
+        expected = (*header.cameras[camera], 3)
+        if isinstance(image, bytes) and header.image_form == "jpeg":
+            return image
+        if not isinstance(image, np.ndarray) or image.shape != expected or image.dtype != np.uint8:
+            found = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+            wanted = f"image of '{camera}' must be {expected} uint8"
+            raise EpisodeError(f"{self.path}: row {self.rows}: {wanted}, got {found}")
+        if header.image_form == "raw":
+            return image
+        return images.encode(image, header.jpeg_quality, header.jpeg_colour)
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Whatever HDF5 or the disk refuses inside is the end of writing. Raises EpisodeError then."""
+        try:
+            yield
+            if self._store.error is not None:
+                raise self._store.error
+        except (OSError, RuntimeError) as error:  # h5py raises either
+            self._give_up(error)
+            done = f"Its first {self.flushed_rows} rows are on disk"
+            raise EpisodeError(f"{self.path}: cannot write: {error}. {done}") from error
+
+    def _give_up(self, error: Exception) -> None:
+        """Leave the file as of its last commit, for `recover`; HDF5 finishes in memory."""
+        if self.failed:
             return
-        columns = {
-            layout.STAMP: [row.stamp_ns for row in rows],
-            layout.ACTION: [row.action for row in rows],
-            layout.COMMAND: [row.command for row in rows],
-            layout.QPOS: [row.qpos for row in rows],
-            layout.QVEL: [row.qvel for row in rows],
-            layout.EFFORT: [row.effort for row in rows],
-            layout.STREAM_STAMP: [row.stream_stamps_ns for row in rows],
-            layout.STREAM_AGE: [row.ages_s() for row in rows],
-            layout.STREAM_FRESH: [row.fresh for row in rows],
-            layout.STREAM_REPEATED: [row.repeated for row in rows],
-            layout.COMMAND_SOURCE: [
-                layout.COMMAND_SOURCES.get(row.command_source, layout.COMMAND_SOURCES["other"])
-                for row in rows
-            ],
-            layout.INTERVENTIONS: ["; ".join(row.interventions) for row in rows],
-            layout.REASONINGS: [self.header.instruction] * len(rows),
-        }
-        begin = self.rows - len(rows)
-        for path, values in columns.items():
-            dataset = self._floats[path]
-            dataset.resize(self.rows, axis=0)
-            dataset[begin:] = values
+        self.failed = True
+        self._store.error = self._store.error or OSError(str(error))
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file.close()
+        self._syncer.abandon()
 
 
-def _create(folder: Path) -> tuple[int, h5py.File]:
-    """Claim the first free index by creating its .partial exclusively (mode 'x' opens with O_EXCL)."""
+def _create(folder: Path, index: int | None) -> tuple[int, TransactionalFile]:
+    """Claim the first free index, or this one, by creating its .partial exclusively."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        index = 0
-        while True:
-            if not layout.episode_path(folder, index).exists():
-                try:
-                    file = h5py.File(layout.partial_path(folder, index), "x")
-                except FileExistsError:
-                    file = None
-                if file is not None:
-                    if not layout.episode_path(folder, index).exists():
-                        return index, file
-                    # another writer finished this very index between the check and the claim
-                    file.close()
-                    layout.partial_path(folder, index).unlink()
-            index += 1
+        for candidate in itertools.count() if index is None else [index]:
+            store = _claim(folder, candidate)
+            if store is not None:
+                return candidate, store
     except OSError as error:
         raise EpisodeError(f"{folder}: cannot write episodes here: {error}. Choose another folder") from error
+    raise EpisodeError(f"{layout.episode_path(folder, index)}: is there already")
 
 
-def _create_datasets(file: h5py.File, header: EpisodeHeader) -> tuple[dict, dict]:
-    """Everything exists before the first row, so that a file cut short has the whole layout."""
-    small: dict[str, h5py.Dataset] = {}
-
-    def per_row(path: str, width: tuple[int, ...], dtype) -> None:
-        small[path] = file.create_dataset(
-            path, (0, *width), dtype, maxshape=(None, *width), chunks=(_BLOCK_ROWS, *width)
-        )
-
-    N = len(header.stream_names)
-    for path, columns in layout.float_paths(header).items():
-        per_row(path, (columns,), layout.FLOAT)
-    per_row(layout.STAMP, (), layout.STAMP_DTYPE)
-    per_row(layout.STREAM_STAMP, (N,), layout.STAMP_DTYPE)
-    per_row(layout.STREAM_FRESH, (N,), np.bool_)
-    per_row(layout.STREAM_REPEATED, (N,), np.bool_)
-    per_row(layout.COMMAND_SOURCE, (), layout.SOURCE_DTYPE)
-    per_row(layout.INTERVENTIONS, (), layout.TEXT)
-    per_row(layout.REASONINGS, (), layout.TEXT)
-    images = {
-        camera: file.create_dataset(
-            layout.image_path(camera),
-            (0, height, width, 3),
-            np.uint8,
-            maxshape=(None, height, width, 3),
-            chunks=(1, height, width, 3),
-        )
-        for camera, (height, width) in header.cameras.items()
-    }
-    file.create_dataset(layout.LANGUAGE, data=[header.instruction], dtype=layout.TEXT)
-    file.create_dataset(layout.RIG, data=header.rig, dtype=layout.TEXT)
-    _write_attributes(file, header)
-    return small, images
-
-
-def _write_attributes(file: h5py.File, header: EpisodeHeader) -> None:
-    file.attrs[layout.SIM_ATTR] = np.bool_(header.sim)
-    values = dataclasses.asdict(header)
-    for elsewhere in ("cameras", "rig", "sim"):
-        del values[elsewhere]
-    streams = file[layout.STREAMS]
-    streams.attrs["names"] = np.array(values.pop("stream_names"), dtype=layout.TEXT)
-    streams.attrs["topics"] = np.array(values.pop("stream_topics"), dtype=layout.TEXT)
-    attrs = file[layout.VLA].attrs
-    attrs["format_version"] = layout.FORMAT_VERSION
-    attrs["colour_order"] = layout.COLOUR_ORDER
-    for key, value in values.items():
-        attrs[key] = np.array(value, dtype=layout.TEXT) if isinstance(value, list) else value
-    attrs["started"] = header.started or _now()
-    attrs.update(end_reason="", label="none", ended="")  # an empty end_reason: never closed
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def _claim(folder: Path, index: int) -> TransactionalFile | None:
+    final, partial = layout.episode_path(folder, index), layout.partial_path(folder, index)
+    if final.exists():
+        return None
+    try:
+        store = TransactionalFile.create(partial, layout.journal_path(folder, index))
+    except FileExistsError:
+        return None
+    if not final.exists():
+        return store
+    # another writer finished this very index between the check and the claim
+    store.close()
+    partial.unlink()
+    store.journal.path.unlink()
+    return None

@@ -1,0 +1,179 @@
+"""The redo journal beside an episode file that is being written: commits that happen whole or not at all.
+
+    episode_{i}.hdf5.journal
+    head      magic (8), boot id of the machine (36)
+    record    kind (4), crc32 of what follows (4), sequence number (8), end (8), page count (4),
+              page numbers (8 each), pages (PAGE bytes each)
+
+A COMT record, a commit, holds every page of the episode file that it changes, and the file's length after it.
+A DURA record says that everything up to the commit of its number, data in the episode file included, is synced.
+A VOID record takes back the commits before it that have a higher number.
+A killed process leaves at worst half a record at the end, which its checksum tells. Little-endian throughout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vla_recorder.episode import disk
+from vla_recorder.episode.layout import EpisodeError
+
+PAGE = 4096
+_ROOM_BYTES = 4 << 20  # claimed ahead, so that an episode can be finished on a full disk
+_MAGIC = b"VLAJRNL1"
+_COMMIT, _DURABLE, _VOID = b"COMT", b"DURA", b"VOID"
+_HEAD = struct.Struct("<8s36s")
+_RECORD = struct.Struct("<4sI")
+_BODY = struct.Struct("<QQI")
+
+
+class Journal:
+    """Commits, newest last. `pages`: page number -> where its newest version lies, if not in the episode file.
+
+    An opened journal ends with its last good commit. After a power cut (the machine booted since it was begun)
+    that is the last one known to be durable: later ones may speak of data that never reached the disk.
+
+    While `owned`, other processes cannot own it (flock): that is how a live recorder is told from a dead one.
+    """
+
+    def __init__(self, path: Path, fd: int, owned: bool):
+        self.path, self.owned = path, owned
+        self.pages: dict[int, int] = {}
+        self.sequence = 0  # of the newest commit
+        self.end = 0  # length of the episode file after it
+        self._fd = fd
+        self._lock = threading.Lock()  # commits come from the writer's thread, syncs from another one
+        self._tail = _HEAD.size  # where the next record goes
+        self._room_end = self._tail
+        if owned:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(fd)
+                raise EpisodeError(f"{path}: a recorder is still writing this episode") from error
+
+    @classmethod
+    def create(cls, path: Path) -> Journal:
+        """A new journal without commits. Raises FileExistsError, or OSError when it cannot be written."""
+        journal = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True)
+        disk.write_all(journal._fd, _HEAD.pack(_MAGIC, _boot_id()), 0)
+        journal.make_room()
+        return journal
+
+    @classmethod
+    def open(cls, path: Path, own: bool) -> Journal:
+        """An existing journal, for reading or (`own`) to go on with.
+
+        Raises FileNotFoundError, OSError, or EpisodeError when a live recorder owns it and `own` is asked for.
+        """
+        journal = cls(path, os.open(path, (os.O_RDWR if own else os.O_RDONLY) | os.O_CLOEXEC), own)
+        commits: list[tuple[int, int, dict[int, int]]] = []
+        durable = 0
+        for kind, sequence, end, pages in journal._scan():
+            if kind == _COMMIT:
+                commits.append((sequence, end, pages))
+            elif kind == _DURABLE:
+                durable = sequence
+            else:
+                commits = [commit for commit in commits if commit[0] <= sequence]
+        trusted = commits if journal._same_boot() else [c for c in commits if c[0] <= durable]
+        for journal.sequence, journal.end, pages in trusted:
+            journal.pages.update(pages)
+        if own:
+            os.ftruncate(journal._fd, journal._tail)  # half a record
+            if len(trusted) < len(commits):
+                journal._append(_VOID, _BODY.pack(journal.sequence, 0, 0))
+            journal._room_end = journal._tail
+        return journal
+
+    def commit(self, end: int, pages: Mapping[int, bytes | bytearray]) -> None:
+        """Append a commit. Raises OSError when the disk refuses; then the commit did not happen."""
+        body = _BODY.pack(self.sequence + 1, end, len(pages)) + struct.pack(f"<{len(pages)}Q", *pages)
+        record = b"".join([body, *pages.values()])
+        with self._lock:
+            first = self._append(_COMMIT, record) + _RECORD.size + len(body)
+            self.pages.update({number: first + i * PAGE for i, number in enumerate(pages)})
+            self.sequence, self.end = self.sequence + 1, end
+
+    def newest(self) -> tuple[int, dict[int, int]]:
+        """The sequence number of the newest commit, and `pages` as of it."""
+        with self._lock:
+            return self.sequence, dict(self.pages)
+
+    def mark_durable(self, sequence: int) -> None:
+        """Note that everything up to this commit is synced. Raises OSError."""
+        with self._lock:
+            self._append(_DURABLE, _BODY.pack(sequence, 0, 0))
+
+    def forget(self, number: int, at: int) -> None:
+        """Take this version out of `pages`, now that the episode file has it; a newer one stays."""
+        with self._lock:
+            if self.pages.get(number) == at:
+                del self.pages[number]
+
+    def page(self, number: int) -> bytearray | None:
+        """The newest committed version of a page; None when the episode file has it."""
+        at = self.pages.get(number)
+        return None if at is None else self.page_at(at)
+
+    def page_at(self, offset: int) -> bytearray:
+        return disk.read_all(self._fd, PAGE, offset)
+
+    def make_room(self) -> None:
+        """Claim space for the next records. Raises OSError when the disk is full."""
+        if self._tail + _ROOM_BYTES // 2 > self._room_end:
+            disk.allocate(self._fd, self._tail, _ROOM_BYTES)
+            self._room_end = self._tail + _ROOM_BYTES
+
+    def give_room(self) -> None:
+        """Free the space claimed ahead. Raises OSError."""
+        os.ftruncate(self._fd, self._tail)
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, kind: bytes, record: bytes) -> int:
+        begin = self._tail
+        disk.write_all(self._fd, _RECORD.pack(kind, zlib.crc32(record)) + record, begin)
+        self._tail += _RECORD.size + len(record)
+        return begin
+
+    def _scan(self) -> Iterator[tuple[bytes, int, int, dict[int, int]]]:
+        """(kind, sequence, end, page -> offset) of every good record; leaves the tail behind the last one."""
+        size = os.fstat(self._fd).st_size
+        while (body_at := self._tail + _RECORD.size) + _BODY.size <= size:
+            kind, crc = _RECORD.unpack(disk.read_all(self._fd, _RECORD.size, self._tail))
+            sequence, end, count = _BODY.unpack(disk.read_all(self._fd, _BODY.size, body_at))
+            length = _BODY.size + count * (8 + PAGE)
+            if kind not in (_COMMIT, _DURABLE, _VOID) or body_at + length > size:
+                return
+            record = disk.read_all(self._fd, length, body_at)
+            if zlib.crc32(record) != crc:
+                return
+            numbers = struct.unpack_from(f"<{count}Q", record, _BODY.size)
+            first = body_at + _BODY.size + 8 * count
+            self._tail = body_at + length
+            yield kind, sequence, end, {number: first + i * PAGE for i, number in enumerate(numbers)}
+
+    def _same_boot(self) -> bool:
+        head = bytes(disk.read_all(self._fd, _HEAD.size, 0))
+        return head == _HEAD.pack(_MAGIC, _boot_id())
+
+
+def _boot_id() -> bytes:
+    """Changes with every start of the machine; empty where the system does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    return b""
