@@ -11,8 +11,8 @@ from vla_recorder.tools.command import EXIT_CODES, INTERRUPTED, UNUSABLE, add_co
 from vla_recorder.tools.commands import COMMANDS
 
 EPILOG = f"""
-FILE is an episode, a folder of episodes, or a pattern. Sources are never changed, nothing is overwritten, and a file
-gets its final name only when it is complete. `episode COMMAND --help` has examples.
+FILE is an episode, a folder of episodes, or a pattern. Nothing is overwritten, a new file gets its final name only when
+it is complete, and only `recover` and `renumber` touch the files they are given. `episode COMMAND --help` has examples.
 
 {EXIT_CODES}
 """

@@ -35,7 +35,7 @@ def _jpeg_arguments(parser: argparse.ArgumentParser) -> None:
         "--colour",
         choices=JPEG_COLOURS,
         default="act",
-        help="act (default): as ACT++'s loader wants it, red and blue swapped for others; standard: as any viewer wants it",
+        help="act (default): as ACT++'s loader wants it; standard: as any other viewer wants it",
     )
 
 

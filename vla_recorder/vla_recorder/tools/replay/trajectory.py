@@ -1,4 +1,4 @@
-"""The commands of an episode as a function of time: slowly from the measured pose to the first one, then all of them."""
+"""The commands of an episode as a function of time: slowly from the measured pose to the first one, then all."""
 
 from __future__ import annotations
 
