@@ -28,6 +28,4 @@ class Features:
         """ValueError unless every named field is there."""
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
-            raise ValueError(
-                f"the {head} head needs the features {missing}, which this backbone does not give"
-            )
+            raise ValueError(f"{head} needs the features {missing}, which this backbone does not give")

@@ -49,8 +49,7 @@ class DualArmHead(ActionHead):
         noise: Tensor | None = None,
     ) -> HeadLoss:
         """Mean absolute error of valid elements; noise (2, H, D), drawn when None, is shared by the batch."""
-        if noise is None and self.noise_std:
-            noise = self.noise_std * torch.randn_like(self._zeros())
+        noise = self.training_noise() if noise is None else noise
         return l1_loss(self.sample(features, state, noise), actions, step_mask, dim_mask)
 
     def sample(self, features: Features, state: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -67,6 +66,10 @@ class DualArmHead(ActionHead):
         left, right = x
         left, right = self.fc2_L(self.layer_norm_L(left)), self.fc2_R(self.layer_norm_R(right))
         return torch.cat([left, right], dim=-1)
+
+    def training_noise(self) -> Tensor | None:
+        """(2, H, D), shared by a batch; None when the config asks for none."""
+        return self.noise_std * torch.randn_like(self._zeros()) if self.noise_std else None
 
     def _zeros(self) -> Tensor:
         return self.layer_norm_L.weight.new_zeros(2, self.horizon, self.fc2_L.in_features)
