@@ -15,6 +15,8 @@ setup(
     description="Vision-language-action models without ROS: backbones, heads, normalisation, checkpoints.",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": [],
+        "console_scripts": [
+            "convert = vla_model.released.convert:main",
+        ],
     },
 )

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 
 from vla_model import stored
 from vla_model.adapter import VLAAdapter
-from vla_model.released import folder, load as released
+from vla_model.released import folder
+from vla_model.released import load as released
 from vla_model.released.options import Options
 from vla_model.stored import FILES, Stored, check_vocabulary
 from vla_model.weights import CheckpointError, blank, place

@@ -60,6 +60,30 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     return _tokenizer(model, specials or SPECIAL_TOKENS)
 
 
+def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
+    """All files in which transformers looks for a Qwen2 tokenizer."""
+    tokenizer.save(str(directory / "tokenizer.json"))
+    tokenizer.model.save(str(directory))  # vocab.json, merges.txt
+    added = {str(i): token for i, token in tokenizer.get_added_tokens_decoder().items()}
+    flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+    config = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "processor_class": "PrismaticProcessor",
+        "eos_token": SPECIAL_TOKENS[0],
+        "pad_token": SPECIAL_TOKENS[0],
+        "bos_token": None,
+        "unk_token": None,
+        "model_max_length": 131072,
+        "clean_up_tokenization_spaces": False,
+        "added_tokens_decoder": {
+            i: {flag: getattr(token, flag) for flag in flags} for i, token in added.items()
+        },
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    ids = {token.content: int(i) for i, token in added.items()}
+    (directory / "added_tokens.json").write_text(json.dumps(ids, indent=2) + "\n")
+
+
 def build_tokenizer(instructions: Iterable[str] = (), vocab: int = 512) -> Tokenizer:
     """A byte-level BPE tokenizer of at most `vocab` tokens, for models that start from random weights.
 

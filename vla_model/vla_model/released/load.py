@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from vla_model.config import ModelConfig
@@ -27,7 +28,7 @@ def read_all(directory: Path, given: Options | None = None) -> tuple[Stored, dic
     folder = folders.read(directory)
     config = config_of(folder, given)
     unread = _check_weights(folder, config)
-    for note in notes(folder):
+    for note in notes(directory, unread):
         log.info("%s: %s", directory, note)
     tokenizer = tokenizer_of(directory)
     check_vocabulary(config, tokenizer)
@@ -49,12 +50,12 @@ def config_of(folder: Folder, given: Options | None = None) -> ModelConfig:
     return infer.model_config(folder.config, folder.preprocessor, found, complete, folder.path)
 
 
-def notes(folder: Folder) -> list[str]:
+def notes(directory: Path, unread: Iterable[str]) -> list[str]:
     """What a user may wonder about."""
     found = []
-    if (folder.path / "lora_adapter").is_dir():
-        found.append("lora_adapter/ is not read: model.safetensors holds the merged weights")
-    if names.LM_HEAD in folder.weights:
+    if (directory / "lora_adapter").is_dir():
+        found.append(f"lora_adapter/ is not read: {folders.VLM} holds the merged weights")
+    if names.LM_HEAD in unread:
         found.append(f"{names.LM_HEAD} is not read: no output passes through it")
     return found
 

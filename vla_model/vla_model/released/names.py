@@ -142,7 +142,7 @@ def _linear(name: str, *weight: int) -> dict[str, tuple[int, ...]]:
 
 
 def _attention_pool(prefix: str, width: int, mlp: int) -> dict[str, tuple[int, ...]]:
-    """timm's AttentionPoolLatent."""
+    """Timm's AttentionPoolLatent."""
     return {
         f"{prefix}.latent": (1, 1, width),
         **_linear(f"{prefix}.q", width, width),

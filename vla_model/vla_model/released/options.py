@@ -142,6 +142,6 @@ def _ask(where: Path, missing: list[str], action_dim: int, state_dim: int) -> st
     ]
     known = " or ".join(fitting) or "none of the platforms " + ", ".join(PLATFORMS)
     return (
-        f"{where} is a released VLA-Adapter folder, which does not say: {', '.join(missing)}. Give them as options or in "
-        f"{where / FILE}. Its actions have {action_dim} values and its state {state_dim}; that fits {known}"
+        f"{where} is a released VLA-Adapter folder, which does not say: {', '.join(missing)}. Give them as options "
+        f"or in {where / FILE}. Its actions have {action_dim} values and its state {state_dim}; that fits {known}"
     )
