@@ -21,9 +21,7 @@ class NaiveVLAPolicy:
         config = self.config = checkpoint.model.config
         self.tokenizer = checkpoint.tokenizer
         self.model = naive_of(checkpoint.model)
-        self.state_normalizer, self.action_normalizer = normalizers(
-            checkpoint.statistics, config.dataset, config.normalization, config.state_dim, config.action_dim
-        )
+        self.state_normalizer, self.action_normalizer = normalizers(checkpoint.statistics, config)
 
     @torch.inference_mode()
     def predict(self, observation: Observation) -> np.ndarray:

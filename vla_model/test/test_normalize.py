@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from vla_model import presets
+from vla_model.config import ModelConfig
 from vla_model.normalize import Normalizer, StatisticsError, describe, normalizers
 
 SCHEMES = ("bounds", "bounds_q99", "normal")
@@ -14,6 +16,10 @@ values = hnp.arrays(
     st.tuples(st.integers(2, 30), st.integers(1, 6)),
     elements=st.floats(-100, 100, width=32),
 )
+
+
+def config(**changes) -> ModelConfig:
+    return presets.small(("cam",), 2, 2, 4, 0.1, **changes)
 
 
 @given(values, st.sampled_from(SCHEMES), st.randoms(use_true_random=False))
@@ -94,11 +100,11 @@ def test_errors_name_the_entry(statistics, scheme, message):
 def test_errors_name_the_data_set():
     entry = {"action": describe(np.eye(2)), "proprio": describe(np.eye(2))}
     with pytest.raises(StatisticsError, match="lack 'other'; they have: one"):
-        normalizers({"one": entry}, "other", "bounds", 2, 2)
+        normalizers({"one": entry}, config(dataset="other"))
     with pytest.raises(StatisticsError, match="name one"):
-        normalizers({"one": entry, "two": entry}, None, "bounds", 2, 2)
+        normalizers({"one": entry, "two": entry}, config())
     with pytest.raises(StatisticsError, match="'one' lack 'proprio'"):
-        normalizers({"one": {"action": entry["action"]}}, None, "bounds", 2, 2)
+        normalizers({"one": {"action": entry["action"]}}, config())
 
 
 def test_vectors_of_another_width_are_refused():

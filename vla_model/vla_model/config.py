@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vla_model.grippers import Grippers
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -191,7 +193,7 @@ class ModelConfig(_Section):
         description="action dimensions that `gripper` converts between the model's and the rig's convention",
     )
     gripper: Literal["none", "libero", "calvin"] = Field(
-        "none", description="convention of the grippers, see normalize.py"
+        "none", description="convention of the grippers, see grippers.py"
     )
     dataset: str | None = Field(
         None, description="entry of dataset_statistics.json; None when there is only one"
@@ -214,6 +216,10 @@ class ModelConfig(_Section):
         """Query tokens that a block of the head attends to, without the state token."""
         return self.patches + self.action_queries - self.task_tokens
 
+    @property
+    def grippers(self) -> Grippers:
+        return Grippers(self.gripper, self.gripper_dims)
+
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
         if len(set(self.camera_names)) != len(self.camera_names):
@@ -224,7 +230,17 @@ class ModelConfig(_Section):
             )
         if self.head.type == "dual_arm":
             self._check_arms()
+        self._check_grippers()
         return self
+
+    def _check_grippers(self) -> None:
+        dims = self.gripper_dims
+        if len(set(dims)) != len(dims) or not all(0 <= dim < self.action_dim for dim in dims):
+            raise ValueError(
+                f"gripper_dims must be different dimensions of the action, 0 to {self.action_dim - 1}, got {dims}"
+            )
+        if self.gripper != "none" and not dims:
+            raise ValueError(f"gripper '{self.gripper}' needs gripper_dims, such as [{self.action_dim - 1}]")
 
     def _check_arms(self) -> None:
         arms = self.head.arm_dims

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from vla_model.config import ModelConfig
+from vla_model.grippers import Grippers
+
 EPS = 1e-8  # the reference's guard against a range of zero
 _KEYS = {"bounds": ("min", "max"), "bounds_q99": ("q01", "q99"), "normal": ("mean", "std")}
 
@@ -20,46 +23,60 @@ class StatisticsError(ValueError):
 
 
 class Normalizer:
-    """Affine map of one vector, per dimension.
+    """Affine map of one vector, per dimension; before it (after it, on the way back) grippers change convention.
 
-    bounds, bounds_q99:  z = 2 (x - lo) / (hi - lo + 1e-8) - 1
+    bounds, bounds_q99:  z = 2 (x - lo) / (hi - lo + 1e-8) - 1, clipped to [-1, 1]
     normal:              z = (x - mean) / (std + 1e-8)
 
-    A dimension whose mask is False passes as it is. A dimension that is constant in the data (hi == lo, std
-    == 0) becomes 0 and comes back as its constant: the reference trains on 0 there, too, although it does not
-    infer on it.
+    A dimension whose mask is False passes as it is. One that is constant in the data (hi == lo, std == 0) becomes 0
+    and comes back as its constant; with `constant` "published" the formula holds there, too: -1, or +-1 when off
+    its constant by anything. The reference trains on the former and infers on the latter.
     """
 
     def __init__(
-        self, low: np.ndarray, scale: np.ndarray, offset: float, mask: np.ndarray, constant: np.ndarray
+        self,
+        low: np.ndarray,
+        scale: np.ndarray,
+        offset: float,
+        mask: np.ndarray,
+        constant: np.ndarray,
+        grippers: Grippers,
     ):
         self.dim = len(low)
         self._low, self._scale, self._offset = low, scale, offset
-        self._mask, self._constant = mask, constant
+        self._mask, self._constant, self._grippers = mask, constant, grippers
 
     @classmethod
     def from_statistics(
-        cls, statistics: Mapping[str, Any], scheme: str, dim: int, name: str = "statistics"
+        cls,
+        statistics: Mapping[str, Any],
+        scheme: str,
+        dim: int,
+        name: str = "statistics",
+        constant: str = "zero",
+        grippers: Grippers | None = None,
     ) -> Normalizer:
         """From one entry such as {"min": [...], "max": [...]}; `name` is for errors. StatisticsError."""
+        grippers = grippers or Grippers()
         low, high = (_vector(statistics, key, scheme, dim, name) for key in _KEYS[scheme])
         mask = np.asarray(statistics.get("mask", np.ones(dim, bool)), dtype=bool)
         if mask.shape != (dim,):
             raise StatisticsError(f"{name}.mask has {mask.size} values, expected {dim}")
+        still = np.zeros(dim, bool) if constant == "published" else high == (0 if scheme == "normal" else low)
         if scheme == "normal":
-            return cls(low, high + EPS, 0.0, mask, high == 0)
+            return cls(low, high + EPS, 0.0, mask, still, grippers)
         if (low > high).any():
             worst = int(np.argmax(low - high))
             raise StatisticsError(
                 f"{name}: {_KEYS[scheme][0]} is above {_KEYS[scheme][1]} in dimension {worst}"
             )
-        return cls(low, (high - low + EPS) / 2, -1.0, mask, high == low)
+        return cls(low, (high - low + EPS) / 2, -1.0, mask, still, grippers)
 
     def normalize(self, x: np.ndarray, clip: bool = True) -> np.ndarray:
         """(..., dim) in the rig's units -> float32. `clip` keeps bounded schemes in [-1, 1], as the reference
         does.
         """
-        x = self._checked(x)
+        x = self._grippers.encode(self._checked(x))
         z = (x - self._low) / self._scale + self._offset
         if clip and self._offset:
             z = np.clip(z, -1.0, 1.0)
@@ -67,13 +84,11 @@ class Normalizer:
         return np.where(self._mask, z, x).astype(np.float32)
 
     def denormalize(self, z: np.ndarray) -> np.ndarray:
-        """(..., dim) -> float32 in the rig's units. Never clipped: what leaves [-1, 1] leaves the data's
-        bounds.
-        """
+        """(..., dim) -> float32 in the rig's units. Never clipped: what leaves [-1, 1] leaves the data's bounds."""
         z = self._checked(z)
         x = (z - self._offset) * self._scale + self._low
         x = np.where(self._constant, self._low, x)
-        return np.where(self._mask, x, z).astype(np.float32)
+        return self._grippers.decode(np.where(self._mask, x, z)).astype(np.float32)
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, dtype=np.float64)
@@ -82,19 +97,21 @@ class Normalizer:
         return x
 
 
-def normalizers(
-    statistics: Mapping[str, Any], dataset: str | None, scheme: str, state_dim: int, action_dim: int
-) -> tuple[Normalizer, Normalizer]:
-    """State and action normaliser of one data set's entry. StatisticsError names the missing key."""
-    entry, name = select(statistics, dataset)
-    parts = []
-    for key, dim in (("proprio", state_dim), ("action", action_dim)):
+def normalizers(statistics: Mapping[str, Any], config: ModelConfig) -> tuple[Normalizer, Normalizer]:
+    """State and action normaliser of a model. StatisticsError names the missing key."""
+    entry, name = select(statistics, config.dataset)
+    for key in ("proprio", "action"):
         if key not in entry:
             raise StatisticsError(
                 f"data set statistics '{name}' lack '{key}'; they have: {', '.join(sorted(entry))}"
             )
-        parts.append(Normalizer.from_statistics(entry[key], scheme, dim, f"{name}.{key}"))
-    return parts[0], parts[1]
+    state = Normalizer.from_statistics(
+        entry["proprio"], config.normalization, config.state_dim, f"{name}.proprio", config.constant_state
+    )
+    action = Normalizer.from_statistics(
+        entry["action"], config.normalization, config.action_dim, f"{name}.action", grippers=config.grippers
+    )
+    return state, action
 
 
 def select(statistics: Mapping[str, Any], dataset: str | None) -> tuple[Mapping[str, Any], str]:

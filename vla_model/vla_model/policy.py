@@ -42,9 +42,7 @@ class Policy:
         self.model.head.prepare()
         config = self.config = self.model.config
         self.rig_text = checkpoint.rig_text
-        self.state_normalizer, self.action_normalizer = normalizers(
-            checkpoint.statistics, config.dataset, config.normalization, config.state_dim, config.action_dim
-        )
+        self.state_normalizer, self.action_normalizer = normalizers(checkpoint.statistics, config)
         self._prompt_ids = PromptEncoder(checkpoint.tokenizer, self.model.device)
 
     @classmethod

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from training_episodes import write
+from training_episodes import CAMERAS, write
 
+from vla_model import presets
 from vla_model.normalize import normalizers
 from vla_training.episodes import TrainingError, find_episodes, read_episodes
 from vla_training.statistics import dataset_statistics
@@ -32,7 +33,7 @@ def test_they_are_numpys_over_all_finite_rows(tmp_path):
 def test_normalised_data_fills_the_bounds(tmp_path):
     write(tmp_path, rows=9)
     data = read_episodes(find_episodes(tmp_path))
-    _, action = normalizers(dataset_statistics(data, "rig"), None, "bounds", 2, 2)
+    _, action = normalizers(dataset_statistics(data, "rig"), presets.small(CAMERAS, 2, 2, 4, 0.1))
     z = action.normalize(data.episodes[0].action)
     np.testing.assert_allclose([z.min(0), z.max(0)], [[-1, -1], [1, 1]], atol=1e-6)
 
