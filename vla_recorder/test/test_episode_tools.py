@@ -37,7 +37,8 @@ def test_inspect_text(path, capsys):
         "gate interventions: position 1, velocity 1",
     ):
         assert part in text
-    table = {line.split()[0]: line.split() for line in text.split("times as expected")[0].splitlines()}
+    lines = text.split("times as expected")[0].splitlines()
+    table = {line.split()[0]: line.split() for line in lines if line.startswith("  cam_")}
     assert [table[camera][4] for camera in CAMERAS] == ["0.0", "50.0", "0.0", "0.0"]
     assert "quality: BAD\n    cam_low: stale rows: 50.0 % (bad above 2 %)\n" in text
 

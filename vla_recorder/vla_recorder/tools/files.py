@@ -97,7 +97,7 @@ def _claim(partial: Path) -> int:
         finally:
             os.close(left)
     fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    fcntl.flock(fd, fcntl.LOCK_SH)  # shared: HDF5 locks what it reads, in the same way
     return fd
 
 

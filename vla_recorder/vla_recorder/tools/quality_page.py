@@ -10,6 +10,7 @@ from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.quality import Quality
 from vla_recorder.tools.drawing import BAD_COLOUR, STATE_COLOUR, fresh, time_label, times_s, title
 
+_LEAST_AGE_MS = 5.0  # of the axis: microseconds must not look like trouble
 _VERDICT_COLOUR = {"good": "#2ca02c", "check": "#b58900", "bad": BAD_COLOUR}
 
 
@@ -58,6 +59,8 @@ def _ages(cell: Axes, episode: EpisodeReader, name: str) -> None:
     at_s, column = times_s(episode), episode.stream_names.index(name)
     age_ms = 1000.0 * episode.ages_s[:, column]
     cell.plot(at_s, age_ms, color=STATE_COLOUR, linewidth=0.8)
+    low, high = cell.get_ylim()
+    cell.set_ylim(min(low, 0.0), max(high, _LEAST_AGE_MS))
     stale = ~fresh(episode, name)
     period_s = at_s[1] - at_s[0] if len(at_s) > 1 else 1.0
     for begin, end in _stretches(stale):

@@ -33,7 +33,7 @@ def recode(source: Path, target: Path, form: str, quality: int = 95, colour: str
     with EpisodeReader(source) as episode:
         _check(episode, form, colour)
         with new_file(target) as partial:
-            with h5py.File(partial, "w", locking=False) as made:  # new_file holds a lock of its own
+            with h5py.File(partial, "w", locking=False) as made:  # new_file has a lock on it
                 _copy_others(episode.file, made)
                 _mark(made, form, quality, colour)
                 if form == "jpeg":

@@ -61,7 +61,7 @@ def frame_times(episode: EpisodeReader) -> np.ndarray:
     """(T,) int64 in TIME_BASE units: the rows' stamps from the first one on; rising, whatever the stamps do."""
     rate_hz = episode.control_rate_hz or _DEFAULT_HZ
     at_s = times_s(episode) if episode.stamps_ns is not None else np.arange(len(episode)) / rate_hz
-    steps = np.diff(np.round(at_s / TIME_BASE).astype(np.int64), prepend=0)
+    steps = np.diff(np.round(at_s / float(TIME_BASE)).astype(np.int64), prepend=0)
     steps[1:] = np.maximum(steps[1:], 1)
     return np.cumsum(steps)
 
