@@ -48,7 +48,7 @@ def load(
 ) -> Checkpoint:
     """Read a directory; `dtype` casts the weights, None keeps them. CheckpointError names what is wrong.
 
-    options: what a released folder does not say; in its vla_policy.yaml otherwise. Ours needs none.
+    options: what a released folder does not say; in its vla_policy.json otherwise. Ours needs none.
     """
     directory = _existing(directory)
     read = released.read(directory, options) if folder.is_released(directory) else stored.read(directory)

@@ -15,6 +15,7 @@ from vla_model.adapter import VLAAdapter
 from vla_model.checkpoint import Checkpoint
 from vla_model.config import ModelConfig
 from vla_model.normalize import normalizers
+from vla_model.released import Options
 from vla_model.tokenizer import PromptEncoder, build_tokenizer
 
 
@@ -47,15 +48,20 @@ class Policy:
 
     @classmethod
     def from_checkpoint(
-        cls, directory: Path | str, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        cls,
+        directory: Path | str,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        options: Options | None = None,
     ) -> Policy:
         """Load a checkpoint directory, by default onto a GPU in bfloat16 if there is one, else in float32.
 
+        `options` say what a folder as VLA-Adapter releases it leaves open, unless its vla_policy.json does.
         CheckpointError or StatisticsError, both ValueError, name what is missing or does not fit.
         """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        return cls(checkpoints.load(directory, device, dtype), checkpoints.identity(directory))
+        return cls(checkpoints.load(directory, device, dtype, options), checkpoints.identity(directory))
 
     @property
     def dt_s(self) -> float:

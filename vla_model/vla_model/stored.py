@@ -22,6 +22,7 @@ from vla_model.tokenizer import TokenizerError, load_tokenizer
 from vla_model.weights import (
     CheckpointError,
     check,
+    explain,
     model_shapes,
     read_json,
     read_safetensors,
@@ -97,7 +98,4 @@ def _config(path: Path) -> ModelConfig:
     try:
         return ModelConfig.model_validate(read_json(path))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors()
-        )
-        raise CheckpointError(f"{path}: {faults}") from error
+        raise CheckpointError(f"{path}: {explain(error)}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -82,6 +83,12 @@ def check(expected: Shapes, found: Shapes, path: Path, optional: Iterable[str] =
 def some(names: list[str], shown: int = 5) -> str:
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with which key."""
+    faults = ((".".join(map(str, fault["loc"])) or "all of it", fault["msg"]) for fault in error.errors())
+    return "; ".join(f"{key}: {message}" for key, message in faults)
 
 
 def read_json(path: Path) -> dict:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from vla_model.released.conversion import convert
 from vla_model.released.options import PLATFORMS, Options
-from vla_model.weights import CheckpointError
+from vla_model.weights import CheckpointError, explain
 
 EPILOG = """examples:
   convert LIBERO-Spatial-Pro/ checkpoints/spatial --platform libero --cameras head left_wrist --rate-hz 20 --rig aloha
@@ -21,7 +21,7 @@ EPILOG = """examples:
   convert checkpoints/spatial released/
       and back, for the public reference's code
 
-What --cameras to --center-crop say may also stand in a file vla_policy.yaml in the released folder. With that, and a
+What --cameras to --center-crop say may also stand in a file vla_policy.json in the released folder. With that, and a
 rig.yaml beside it, policies load the folder as it is, unconverted.
 """
 
@@ -59,10 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         for line in convert(args.source, args.target, options, _rig_text(args.rig), dtype):
             print(line)
     except ValidationError as error:
-        faults = "; ".join(
-            f"--{fault['loc'][0]}: {fault['msg']}".replace("_", "-") for fault in error.errors()
-        )
-        print(f"convert: {faults}", file=sys.stderr)
+        print(f"convert: {explain(error)}", file=sys.stderr)
         return 1
     except CheckpointError as error:
         print(f"convert: {error}", file=sys.stderr)

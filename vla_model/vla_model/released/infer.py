@@ -11,7 +11,7 @@ from vla_model import presets
 from vla_model.config import LLMConfig, ModelConfig, TowerConfig, VisionConfig
 from vla_model.released.names import DINOV2, HEAD, PROJECTOR, SIGLIP
 from vla_model.released.options import Options
-from vla_model.weights import CheckpointError, Shapes
+from vla_model.weights import CheckpointError, Shapes, explain
 
 TIMM_IDS = ("vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224")
 # of those two; their widths are read off the weights
@@ -60,8 +60,7 @@ def model_config(
             dataset=options.dataset,
         )
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise CheckpointError(f"{path}: {faults}") from error
+        raise CheckpointError(f"{path}: {explain(error)}") from error
 
 
 def _check_supported(config: Mapping, path: Path) -> None:

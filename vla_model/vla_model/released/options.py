@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vla_model.weights import CheckpointError
+from vla_model.weights import CheckpointError, explain, read_json
 
-FILE = "vla_policy.yaml"
-HEADER = "# What the other files of this folder do not say about their model (vla_model).\n"
+FILE = "vla_policy.json"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ PLATFORMS = {
 
 
 class Options(BaseModel):
-    """Given as arguments, or in a file `vla_policy.yaml` in the folder; arguments win."""
+    """Given as arguments, or in a file `vla_policy.json` in the folder; arguments win."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,8 +101,8 @@ class Options(BaseModel):
             raise CheckpointError(_ask(where, missing, action_dim, state_dim))
         return options
 
-    def to_yaml(self) -> str:
-        return HEADER + yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
 
 
 def read(folder: Path, given: Options | None = None) -> Options:
@@ -113,15 +111,10 @@ def read(folder: Path, given: Options | None = None) -> Options:
     options = Options()
     if path.is_file():
         try:
-            options = Options.model_validate(yaml.safe_load(path.read_text()) or {})
-        except yaml.YAMLError as error:
-            raise CheckpointError(f"{path} is not valid YAML: {error}") from error
+            options = Options.model_validate(read_json(path))
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-            )
             raise CheckpointError(
-                f"{path}: {faults}; it may have: {', '.join(Options.model_fields)}"
+                f"{path}: {explain(error)}; it may have: {', '.join(Options.model_fields)}"
             ) from error
     return options.updated(given) if given else options
 

@@ -46,7 +46,7 @@ def write(
         (directory / name).write_text(json.dumps(content, indent=2) + "\n")
     if rig_text:
         (directory / folder.RIG).write_text(rig_text)
-    (directory / options.FILE).write_text(options_of(config).to_yaml())
+    (directory / options.FILE).write_text(options_of(config).to_json())
     save_tokenizer(tokenizer, directory)
     for part in (names.HEAD, names.PROJECTOR):
         state = {
