@@ -29,19 +29,22 @@ class Step:
 def plan_merge(sources: Iterable[Path], folder: Path) -> list[Step]:
     """The sources, in their order, under the numbers after the folder's own.
 
-    Raises EpisodeError when the folder's own numbers have gaps, or when a source is unfinished, not an episode's
-    file, or lies in the folder already.
+    A source that has a second name in the folder already is left out: a second run finishes a killed one.
+    Raises EpisodeError when the folder's own numbers have gaps, or when a source is unfinished or lies in the
+    folder already.
     """
     present = episodes_in(folder) if folder.exists() else []
     if [layout.index_of(path) for path in present] != list(range(len(present))):
         raise EpisodeError(f"{folder}: its numbers have gaps; run `episode renumber {folder}` first")
+    there = {_identity(path) for path in present}
     steps = []
-    for number, source in enumerate(sources, start=len(present)):
+    for source in sources:
         if source.resolve().parent == folder.resolve():
             raise EpisodeError(f"{source}: is in {folder} already")
         if source.name.endswith(layout.PARTIAL_SUFFIX) or _journal(source):
             raise EpisodeError(f"{source}: is unfinished; run `episode recover {source.parent}` first")
-        steps.append(Step(source, layout.episode_path(folder, number)))
+        if _identity(source) not in there:
+            steps.append(Step(source, layout.episode_path(folder, len(present) + len(steps))))
     return steps
 
 
@@ -92,6 +95,11 @@ def renumber(folder: Path) -> list[Step]:
             os.rename(step.source, step.target)
         sync_folder(folder)
     return steps
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _journal(source: Path) -> bool:
