@@ -241,6 +241,8 @@ class ModelConfig(_Section):
             )
         if self.gripper != "none" and not dims:
             raise ValueError(f"gripper '{self.gripper}' needs gripper_dims, such as [{self.action_dim - 1}]")
+        if self.gripper == "none" and dims:
+            raise ValueError(f"gripper_dims {dims} need a gripper convention: libero or calvin")
 
     def _check_arms(self) -> None:
         arms = self.head.arm_dims

@@ -132,9 +132,11 @@ def select(statistics: Mapping[str, Any], dataset: str | None) -> tuple[Mapping[
 def describe(values: np.ndarray) -> dict[str, list[float]]:
     """Statistics of (frames, dim) values, as they stand in dataset_statistics.json."""
     values = np.asarray(values, dtype=np.float64)
+    low, high = values.min(0), values.max(0)
     q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
-    columns = {"mean": values.mean(0), "std": values.std(0), "min": values.min(0), "max": values.max(0)}
-    return {key: column.tolist() for key, column in (columns | {"q01": q01, "q99": q99}).items()}
+    std = np.where(low == high, 0.0, values.std(0))  # of a constant, rounding would leave 1e-17 or so
+    columns = {"mean": values.mean(0), "std": std, "min": low, "max": high, "q01": q01, "q99": q99}
+    return {key: column.tolist() for key, column in columns.items()}
 
 
 def _vector(statistics: Mapping[str, Any], key: str, scheme: str, dim: int, name: str) -> np.ndarray:

@@ -38,6 +38,20 @@ def test_normalised_data_fills_the_bounds(tmp_path):
     np.testing.assert_allclose([z.min(0), z.max(0)], [[-1, -1], [1, 1]], atol=1e-6)
 
 
+def test_grippers_are_counted_as_the_model_is_trained_on_them(tmp_path):
+    write(tmp_path, rows=9)
+    data = read_episodes(find_episodes(tmp_path))
+    config = presets.small(CAMERAS, 2, 2, 4, 0.1, gripper="libero", gripper_dims=(1,))
+    statistics = dataset_statistics(data, "rig", config.grippers)
+    commanded = data.episodes[0].action[:, 1]
+    assert commanded.min() < 1 and commanded.max() > 0, "the test needs commands within [0, 1]"
+    assert statistics["rig"]["action"]["mask"] == [True, False]
+    assert statistics["rig"]["action"]["mean"][1] == pytest.approx(np.mean(1 - np.clip(commanded, 0, 1)))
+    _, action = normalizers(statistics, config)
+    targets = action.normalize(data.episodes[0].action)
+    np.testing.assert_allclose(targets[:, 1], 1 - np.clip(commanded, 0, 1), atol=1e-6)
+
+
 def test_episodes_without_a_known_action_are_refused(tmp_path):
     write(tmp_path, rows=3, stale={t: ("command",) for t in range(3)})
     with pytest.raises(TrainingError, match="finite action"):

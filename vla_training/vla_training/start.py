@@ -19,6 +19,7 @@ from vla_training.episodes import EpisodeSet, TrainingError
 from vla_training.statistics import dataset_statistics
 
 SIZES = {"small": presets.small, "published": presets.published}
+NO_GRIPPERS = {"gripper": "none", "gripper_dims": ()}
 
 
 def fresh_policy(
@@ -27,11 +28,16 @@ def fresh_policy(
     """Random weights. `changes` are KEY=VALUE settings of the ModelConfig, such as "llm.layers=3". TrainingError."""
     source = data.source
     config = SIZES[size](
-        source.camera_names, len(source.state_names), len(source.action_names), horizon, 1 / source.rate_hz
+        source.camera_names,
+        len(source.state_names),
+        len(source.action_names),
+        horizon,
+        1 / source.rate_hz,
+        constant_state="zero",
     )
     tokenizer = build_tokenizer({episode.instruction for episode in data.episodes}, config.llm.vocab)
     config = _changed(config, changes)
-    return build_policy(config, _statistics(data), source.rig_text, tokenizer, seed, device)
+    return build_policy(config, _statistics(data, config), source.rig_text, tokenizer, seed, device)
 
 
 def fitted_policy(
@@ -39,8 +45,8 @@ def fitted_policy(
 ) -> tuple[Policy, list[str]]:
     """A checkpoint's weights in a model of this rig's cameras, channels and horizon, normalised by these episodes.
 
-    Returns the policy and the names of weights that start at random because the checkpoint's have another
-    shape. TrainingError.
+    Its gripper convention stays if the rigs' action channels are the same. Returns the policy and the names of
+    weights that start at random because the checkpoint's have another shape. TrainingError.
     """
     try:
         start = Policy.from_checkpoint(init, device, torch.float32)
@@ -55,6 +61,8 @@ def fitted_policy(
             "horizon": horizon or start.horizon,
             "dt_s": 1 / source.rate_hz,
             "dataset": None,
+            "constant_state": "zero",
+            **({} if _actions(old.rig_text) == _actions(source.rig_text) else NO_GRIPPERS),
         }
     )
     with torch.random.fork_rng(devices=[]):
@@ -65,7 +73,7 @@ def fitted_policy(
         name: have[name] for name in weights if name in have and have[name].shape == weights[name].shape
     }
     model.load_state_dict(fitting, strict=False)
-    checkpoint = Checkpoint(model.to(device), _statistics(data), source.rig_text, old.tokenizer)
+    checkpoint = Checkpoint(model.to(device), _statistics(data, config), source.rig_text, old.tokenizer)
     return Policy(checkpoint, start.identity), sorted(weights.keys() - fitting.keys())
 
 
@@ -85,9 +93,13 @@ def freeze(model: VLAAdapter, part: str) -> None:
         module.requires_grad_(False)
 
 
-def _statistics(data: EpisodeSet) -> dict:
+def _statistics(data: EpisodeSet, config: ModelConfig) -> dict:
     name = (yaml.safe_load(data.source.rig_text) or {}).get("name", "episodes")
-    return dataset_statistics(data, name)
+    return dataset_statistics(data, name, config.grippers)
+
+
+def _actions(rig_text: str) -> list | None:
+    return (yaml.safe_load(rig_text) or {}).get("action")
 
 
 def _changed(config: ModelConfig, changes: Sequence[str]) -> ModelConfig:
