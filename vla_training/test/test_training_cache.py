@@ -79,7 +79,7 @@ def test_a_frozen_backbone_gives_the_loss_that_the_whole_model_gives(data, tmp_p
     batch["images"] = _seen(trained.model.preprocess, batch["images"], AS_SERVED, torch.Generator())
     with torch.no_grad():
         whole = trained.model(batch)["loss"]
-        torch.testing.assert_close(head_loss(trained.model, frozen.__getitems__(chosen)), whole)
+        torch.testing.assert_close(head_loss(trained.model, frozen.__getitems__(chosen))["loss"], whole)
 
 
 def test_what_is_there_is_used_again_and_a_changed_episode_is_not(data, tmp_path):

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import sys
+from statistics import fmean
 
 import torch
 
@@ -143,10 +144,12 @@ def _say(data: EpisodeSet, items: ChunkDataset, policy: Policy) -> None:
 
 
 def _conclude(result: Result) -> None:
-    last = result.losses[-max(1, len(result.losses) // 20) :]
+    last = max(1, len(result.losses) // 20)
     ended = "interrupted" if result.interrupted else "done"
     steps = f"{len(result.losses)} steps in {result.seconds:.0f} s"
-    print(f"{ended}: {steps}, loss {result.losses[0]:.4f} -> {sum(last) / len(last):.4f}")
+    print(f"{ended}: {steps}, loss {result.losses[0]:.4f} -> {fmean(result.losses[-last:]):.4f}")
+    metrics = (f"{name} {fmean(values[-last:]):.3f}" for name, values in result.metrics.items())
+    print(f"over the last {last} steps: {', '.join(metrics)}")
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -45,10 +45,11 @@ class FrozenChunks(Dataset):
         return {"task": self._task[slots], "query": self._query[slots], **self._data.targets(items)}
 
 
-def head_loss(model: VLAAdapter, batch: dict[str, Tensor]) -> Tensor:
-    """Scalar loss of a FrozenChunks batch; the same as the model's own loss of the batch with images."""
+def head_loss(model: VLAAdapter, batch: dict[str, Tensor]) -> dict:
+    """What `VLAAdapter.loss` gives for the batch with images, of a FrozenChunks batch."""
     features = Features(task_layers=batch["task"].unbind(1), query_layers=batch["query"].unbind(1))
-    return model.head.loss(features, batch["actions"], batch["state"], batch["action_mask"]).loss
+    result = model.head.loss(features, batch["actions"], batch["state"], batch["action_mask"])
+    return {"loss": result.loss, "metrics": result.metrics}
 
 
 def fits(model: VLAAdapter, data: ChunkDataset) -> bool:

@@ -40,7 +40,7 @@ def save(directory: Path, policy: Policy, result: Result, settings: Settings) ->
     try:
         policy.save(partial)
         (partial / "training.json").write_text(json.dumps(_record(result, settings), indent=2) + "\n")
-        _plot(result.losses, partial / "loss.png")
+        _plot(result.losses, policy.model.head.loss_name, partial / "loss.png")
         _replace(partial, directory)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -67,12 +67,13 @@ def _record(result: Result, settings: Settings) -> dict:
         "settings": values,
         "seconds": round(result.seconds, 1),
         "losses": [round(x, 6) for x in result.losses],
+        "metrics": {name: [round(x, 6) for x in values] for name, values in result.metrics.items()},
     }
 
 
-def _plot(losses: list[float], file: Path) -> None:
+def _plot(losses: list[float], name: str, file: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="mean absolute error (normalised)", yscale="log")
+    axes = figure.add_subplot(xlabel="step", ylabel=name, yscale="log")
     axes.plot(range(1, len(losses) + 1), losses, linewidth=0.8)
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=100)

@@ -41,9 +41,10 @@ class Settings:
 
 @dataclass
 class Result:
-    """What happened. `losses` has one value per step."""
+    """What happened. `losses` has one value per step, and so has each of the head's metrics."""
 
     losses: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -73,7 +74,7 @@ def train(
                 break
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * schedule(step, minutes, settings)
-            loss = _step(model, batches, settings, generator)
+            loss, metrics = _step(model, batches, settings, generator)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} after {step} steps; try a smaller --lr")
             if settings.clip:
@@ -81,7 +82,10 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             result.losses.append(loss)
-            progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            for name, value in metrics.items():
+                result.metrics.setdefault(name, []).append(value)
+            shown = {name: f"{value:.3f}" for name, value in metrics.items()}
+            progress.set_postfix(loss=f"{loss:.4f}", **shown, refresh=False)
             progress.update()
             if stop():
                 result.interrupted = True
@@ -139,8 +143,8 @@ def _seen(
 
 def _step(
     model: VLAAdapter, batches: Iterator[dict[str, Tensor]], settings: Settings, generator: torch.Generator
-) -> float:
-    """Gradients of `accumulate` batches, averaged; returns their mean loss."""
+) -> tuple[float, dict[str, float]]:
+    """Gradients of `accumulate` batches, averaged; returns their mean loss, and the last one's metrics."""
     total = 0.0
     for _ in range(settings.accumulate):
         batch = next(batches)
@@ -150,7 +154,7 @@ def _step(
             batch["state"] = augment_state(batch["state"], settings.state_noise, generator)
         batch = {name: value.to(model.device) for name, value in batch.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
-            loss = model(batch)["loss"] if "images" in batch else head_loss(model, batch)
-        (loss / settings.accumulate).backward()
-        total += float(loss.detach()) / settings.accumulate
-    return total
+            result = model(batch) if "images" in batch else head_loss(model, batch)
+        (result["loss"] / settings.accumulate).backward()
+        total += float(result["loss"].detach()) / settings.accumulate
+    return total, {name: float(value) for name, value in result["metrics"].items()}

@@ -29,6 +29,7 @@ class ActionHead(nn.Module, ABC):
     """Features and a normalised state in, a normalised chunk of actions out."""
 
     needs: ClassVar[tuple[str, ...]]  # the fields of Features that the head reads
+    loss_name: ClassVar[str] = "mean absolute error (normalised)"
 
     @abstractmethod
     def loss(
@@ -77,4 +78,4 @@ def l1_loss(
     error = (prediction - torch.where(mask, actions.float(), prediction.detach())).abs()
     loss, per_element = masked_mean(error, mask), error.detach()
     first = masked_mean(per_element[:, :1], mask[:, :1])
-    return HeadLoss(loss, per_element, {"l1": loss.detach(), "l1_first_step": first})
+    return HeadLoss(loss, per_element, {"l1_first_step": first})

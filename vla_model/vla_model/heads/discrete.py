@@ -21,6 +21,8 @@ from vla_model.heads.trunk import BridgeHead
 class DiscreteHead(BridgeHead):
     """Base or Pro trunk with A K outputs. `bin_low` and `bin_high` (A,), normalised, belong to the checkpoint."""
 
+    loss_name = "cross-entropy"
+
     def __init__(self, config: ModelConfig):
         super().__init__(config, outputs=config.action_dim * config.head.bins)
         self.bins, self.decoding = config.head.bins, config.head.decode
