@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rig_arms import Arms
 from std_srvs.srv import Trigger
+from support.arms import Arms
 from support.processes import node_command, wait_until
 
 from vla_msgs.msg import RigCommand

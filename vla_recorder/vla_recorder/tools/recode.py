@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +35,7 @@ def recode(source: Path, target: Path, form: str, quality: int = 95, colour: str
     with EpisodeReader(source) as episode:
         _check(episode, form, colour)
         with new_file(target) as partial:
-            with h5py.File(partial, "w", locking=False) as made:  # new_file has a lock on it
+            with _writing(partial, f"{source}: cannot be converted to {target}") as made:
                 _copy_others(episode.file, made)
                 _mark(made, form, quality, colour)
                 if form == "jpeg":
@@ -41,6 +43,26 @@ def recode(source: Path, target: Path, form: str, quality: int = 95, colour: str
                 else:
                     _to_raw(episode, made)
             _check_made(source, partial, target)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, failure: str) -> Iterator[h5py.File]:
+    """A new HDF5 file. Raises EpisodeError, beginning with `failure`, when the disk refuses."""
+    made = h5py.File(path, "w", locking=False)  # new_file has a lock on it
+    try:
+        yield made
+        made.flush()
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        # HDF5 would try to write again at the end of the process, and crash it: let it write into the void
+        with open(os.devnull, "r+b", buffering=0) as void:
+            os.dup2(void.fileno(), made.id.get_vfd_handle())
+        with contextlib.suppress(OSError, RuntimeError):
+            made.close()
+        said = re.search(r"error message = '([^']+)'", str(error))  # the system's words in HDF5's long ones
+        raise EpisodeError(f"{failure}: {said[1] if said else error}") from error
+    finally:
+        if made:
+            made.close()
 
 
 def _check(episode: EpisodeReader, form: str, colour: str) -> None:
