@@ -103,6 +103,8 @@ def append_small(file: h5py.File, header: EpisodeHeader, begin: int, rows: Seque
         layout.INTERVENTIONS: ["; ".join(row.interventions) for row in rows],
         layout.REASONINGS: [row.substep or header.instruction for row in rows],
     }
+    if header.leader:
+        columns[layout.LEADER] = [row.leader for row in rows]
     for path, values in columns.items():
         dataset = file[path]
         dataset.resize(begin + len(rows), axis=0)
@@ -119,7 +121,7 @@ def append_lengths(file: h5py.File, begin: int, lengths: Sequence[Mapping[str, i
 def _write_attributes(file: h5py.File, header: EpisodeHeader) -> None:
     file.attrs[layout.SIM_ATTR] = np.bool_(header.sim)
     values = dataclasses.asdict(header)
-    for elsewhere in ("cameras", "rig", "sim"):
+    for elsewhere in ("cameras", "rig", "sim", "leader"):
         del values[elsewhere]
     if header.image_form == "jpeg":
         file.attrs[layout.COMPRESS_ATTR] = np.bool_(True)

@@ -6,6 +6,8 @@
               page numbers (8 each), pages (PAGE bytes each)
 
 A COMT record, a commit, holds every page of the episode file that it changes, and the file's length after it.
+A BASE record holds pages as they were when a commit first changed them: a power cut can take a commit back though
+the episode file has its pages already.
 A DURA record says that everything up to the commit of its number, data in the episode file included, is synced.
 A VOID record takes back the commits before it that have a higher number.
 A killed process leaves at worst half a record at the end, which its checksum tells. Little-endian throughout.
@@ -28,7 +30,7 @@ from vla_recorder.episode.layout import EpisodeError
 PAGE = 4096
 _ROOM_BYTES = 4 << 20  # claimed ahead, so that an episode can be finished on a full disk
 _MAGIC = b"VLAJRNL1"
-_COMMIT, _DURABLE, _VOID = b"COMT", b"DURA", b"VOID"
+_COMMIT, _BASE, _DURABLE, _VOID = b"COMT", b"BASE", b"DURA", b"VOID"
 _HEAD = struct.Struct("<8s36s")
 _RECORD = struct.Struct("<4sI")
 _BODY = struct.Struct("<QQI")
@@ -48,6 +50,7 @@ class Journal:
         self.pages: dict[int, int] = {}
         self.sequence = 0  # of the newest commit
         self.end = 0  # length of the episode file after it
+        self.known: set[int] = set()  # every page that some record has
         self._fd = fd
         self._lock = threading.Lock()  # commits come from the writer's thread, syncs from another one
         self._tail = _HEAD.size  # where the next record goes
@@ -77,8 +80,11 @@ class Journal:
         commits: list[tuple[int, int, dict[int, int]]] = []
         durable = 0
         for kind, sequence, end, pages in journal._scan():
+            journal.known.update(pages)
             if kind == _COMMIT:
                 commits.append((sequence, end, pages))
+            elif kind == _BASE:
+                journal.pages.update(pages)
             elif kind == _DURABLE:
                 durable = sequence
             else:
@@ -93,13 +99,19 @@ class Journal:
             journal._room_end = journal._tail
         return journal
 
-    def commit(self, end: int, pages: Mapping[int, bytes | bytearray]) -> None:
-        """Append a commit. Raises OSError when the disk refuses; then the commit did not happen."""
-        body = _BODY.pack(self.sequence + 1, end, len(pages)) + struct.pack(f"<{len(pages)}Q", *pages)
-        record = b"".join([body, *pages.values()])
+    def commit(
+        self, end: int, pages: Mapping[int, bytes | bytearray], before: Mapping[int, bytes | bytearray]
+    ) -> None:
+        """Append a commit. `before` has the pages that are not `known` yet as they are in the episode file.
+
+        Raises OSError when the disk refuses; then the commit did not happen.
+        """
         with self._lock:
-            first = self._append(_COMMIT, record) + _RECORD.size + len(body)
-            self.pages.update({number: first + i * PAGE for i, number in enumerate(pages)})
+            if before:
+                self._append_pages(_BASE, self.sequence, self.end, before)
+            offsets = self._append_pages(_COMMIT, self.sequence + 1, end, pages)
+            self.pages.update(offsets)
+            self.known.update(offsets)
             self.sequence, self.end = self.sequence + 1, end
 
     def newest(self) -> tuple[int, dict[int, int]]:
@@ -144,6 +156,12 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
+    def _append_pages(self, kind: bytes, sequence: int, end: int, pages: Mapping) -> dict[int, int]:
+        """Returns where each page lies."""
+        body = _BODY.pack(sequence, end, len(pages)) + struct.pack(f"<{len(pages)}Q", *pages)
+        first = self._append(kind, b"".join([body, *pages.values()])) + _RECORD.size + len(body)
+        return {number: first + i * PAGE for i, number in enumerate(pages)}
+
     def _append(self, kind: bytes, record: bytes) -> int:
         begin = self._tail
         disk.write_all(self._fd, _RECORD.pack(kind, zlib.crc32(record)) + record, begin)
@@ -157,7 +175,7 @@ class Journal:
             kind, crc = _RECORD.unpack(disk.read_all(self._fd, _RECORD.size, self._tail))
             sequence, end, count = _BODY.unpack(disk.read_all(self._fd, _BODY.size, body_at))
             length = _BODY.size + count * (8 + PAGE)
-            if kind not in (_COMMIT, _DURABLE, _VOID) or body_at + length > size:
+            if kind not in (_COMMIT, _BASE, _DURABLE, _VOID) or body_at + length > size:
                 return
             record = disk.read_all(self._fd, length, body_at)
             if zlib.crc32(record) != crc:

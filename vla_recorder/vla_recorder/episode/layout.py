@@ -58,6 +58,7 @@ RIG = "/vla/rig"
 STAMP = "/vla/stamp_ns"
 COMMAND = "/vla/command"
 COMMAND_SOURCE = "/vla/command_source"
+LEADER = "/vla/leader"
 INTERVENTIONS = "/vla/interventions"
 STREAMS = "/vla/streams"
 STREAM_STAMP = "/vla/streams/stamp_ns"
@@ -109,6 +110,7 @@ class EpisodeHeader:
     image_form: str = "raw"  # one of IMAGE_FORMS
     jpeg_quality: int = 95  # 1 to 100
     jpeg_colour: str = "act"  # one of JPEG_COLOURS
+    leader: bool = False  # rows have what the leaders said beside the action
 
 
 @dataclass(slots=True)
@@ -130,6 +132,7 @@ class Row:
     repeated: np.ndarray  # (N) bool
     command_source: str = "none"
     interventions: list[str] = field(default_factory=list)
+    leader: np.ndarray | None = None  # (A) the leaders as read, where the header says so
     substep: str = ""  # what is being done now; empty: the instruction
 
     def ages_s(self) -> np.ndarray:
@@ -150,7 +153,8 @@ def command_source_code(source: str) -> int:
 def float_paths(header: EpisodeHeader) -> dict[str, int]:
     """Path -> width of the (T, width) float datasets of every row."""
     S, A = len(header.state_names), len(header.action_names)
-    return {ACTION: A, QPOS: S, QVEL: S, EFFORT: S, COMMAND: A, STREAM_AGE: len(header.stream_names)}
+    widths = {ACTION: A, QPOS: S, QVEL: S, EFFORT: S, COMMAND: A, STREAM_AGE: len(header.stream_names)}
+    return widths | ({LEADER: A} if header.leader else {})
 
 
 def episode_path(folder: Path, index: int) -> Path:

@@ -97,6 +97,11 @@ class EpisodeReader:
         """(T, A) as sent, after the gate."""
         return self._dataset(layout.COMMAND)
 
+    @property
+    def leader(self) -> h5py.Dataset | None:
+        """(T, A) the leader arms as read; None where they were not recorded beside the action."""
+        return self.file.get(layout.LEADER)
+
     @cached_property
     def camera_names(self) -> list[str]:
         """In the rig file's order; alphabetical where the file does not know."""

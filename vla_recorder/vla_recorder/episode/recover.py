@@ -83,9 +83,8 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[i
                 target.parent.mkdir(exist_ok=True)
             if path != target:
                 os.rename(path, target)
-            store.sync()
             disk.sync_folder(target.parent)
-            journal_path.unlink()
+            store.settle()
         finally:
             store.close()
     except (OSError, RuntimeError) as error:

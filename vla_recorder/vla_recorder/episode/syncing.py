@@ -52,9 +52,8 @@ class Syncer:
             while not self._stop.wait(SYNC_INTERVAL_S):
                 self._store.sync()
             if self._final is not None:
-                self._store.sync()
                 disk.sync_folder(self._final.parent)
-                self._store.journal.path.unlink(missing_ok=True)
+                self._store.settle()
         except OSError as error:
             self.error = error
             self._stop.wait()

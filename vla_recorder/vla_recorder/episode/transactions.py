@@ -38,6 +38,7 @@ class TransactionalFile:
         self._end = self._claimed = end
         self._protected = -(-end // PAGE)  # number of the first page that no commit refers to
         self._changed: dict[int, bytearray] = {}  # pages before that, changed since the last commit
+        self._before: dict[int, bytes] = {}  # those the journal does not know, as they were
         self._position = 0
         self._bringing_in = threading.Lock()
 
@@ -67,7 +68,9 @@ class TransactionalFile:
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, fd, journal, journal.end if journal.sequence else os.fstat(fd).st_size)
+        if not journal.sequence:
+            journal.end = os.fstat(fd).st_size
+        return cls(path, fd, journal, journal.end)
 
     def hdf5(self, mode: str) -> h5py.File:
         """The HDF5 file in it. Raises OSError when it is none."""
@@ -90,12 +93,12 @@ class TransactionalFile:
         """Everything HDF5 has written is in the file from now on, whatever happens. Raises OSError, then it is not."""
         if self.error is None:
             try:
-                self.journal.commit(self._end, self._changed)
+                self.journal.commit(self._end, self._changed, self._before)
             except OSError as error:
                 self.error = error
         if self.error is not None:
             raise self.error
-        self._changed = {}
+        self._changed, self._before = {}, {}
         self._protected = -(-self._end // PAGE)
 
     def sync(self) -> None:
@@ -112,8 +115,14 @@ class TransactionalFile:
         if self.error is not None:
             raise self.error
         self.journal.give_room()
+        self.journal.sync()  # a power cut meanwhile must find there what is overwritten here
         self._bring_in(self.journal.newest()[1])
         os.ftruncate(self._fd, self.journal.end)
+
+    def settle(self) -> None:
+        """After `finish`: the file itself is on the disk, its journal is removed. Raises OSError."""
+        os.fdatasync(self._fd)
+        self.journal.path.unlink(missing_ok=True)
 
     def _bring_in(self, pages: Mapping[int, int]) -> None:
         with self._bringing_in:
@@ -180,6 +189,8 @@ class TransactionalFile:
             page = self._page(number)
             if page is None:
                 page = disk.read_all(self._fd, PAGE, number * PAGE)
+                if number not in self.journal.known:
+                    self._before[number] = bytes(page)
             size = min(len(view), PAGE - at)
             page[at : at + size] = view[:size]
             self._changed[number] = page
