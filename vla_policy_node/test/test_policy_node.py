@@ -63,7 +63,10 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
         refused = graph.call(Trigger, "policy/start", deadline_s=90)
         assert not refused.success
         assert "no instruction" in refused.message
-        assert not graph.call(SetInstruction, "policy/set_instruction").success
+        blank = graph.call(
+            SetInstruction, "policy/set_instruction", SetInstruction.Request(instruction=" \t\n")
+        )
+        assert not blank.success and "blank" in blank.message
         asked = SetInstruction.Request(instruction="pick up the red cube")
         assert graph.call(SetInstruction, "policy/set_instruction", asked).success
         assert graph.call(Trigger, "policy/start").success
@@ -73,6 +76,7 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
         check_chunks(chunks[5:25], commands, rig)
         check_commands(commands[:25], rig)
 
+        wait_until(lambda: diagnostics, "diagnostics")
         levels = {s.name: s.level for s in diagnostics[-1].status}
         assert levels["policy: policy"] == levels["policy: cam_high"] == DiagnosticStatus.OK
 
@@ -151,7 +155,11 @@ def test_a_worker_that_dies_is_a_fault_and_nothing_moves(setting, spawn, graph):
     _, rig, _ = setting
     statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
     commands = graph.listen(RigCommand, "command", 100)
-    spawn(command_line(setting, instruction="' '", start=True))  # the model refuses a blank instruction
+    worker_dies = "import vla_policy_node.ensemble as e; e.Ensembler.add = lambda *_: 1 / 0"
+    run_node = f"import runpy; runpy.run_module('{NODE}', run_name='__main__')"
+    command = command_line(setting, instruction="go", start=True)
+    at = command.index("-m")
+    spawn([*command[:at], "-c", f"{worker_dies}; {run_node}", *command[at + 2 :]])
     with RigStreams(graph, rig):
         wait_until(state_is(statuses, PolicyStatus.STATE_FAULT, "internal error"), "the fault", 60)
     assert commands == []
@@ -192,6 +200,7 @@ def test_lifecycle(setting, spawn, graph):
         ({"rig": CONFIG / "teleavatar.yaml"}, "checkpoint was trained on"),
         ({"rig": "nonesuch"}, "nonesuch"),
         ({"ensemble_decay": 1000.0}, "ensemble_decay"),
+        ({"instruction": "' \t'"}, "'instruction' is blank"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(setting, spawn, parameters, expected):

@@ -100,7 +100,8 @@ class PolicyNode(LifecycleNode):
     def _on_set_instruction(self, request, response):
         text = request.instruction.strip()
         if not text or self._pipeline is None:
-            response.message = "the instruction is empty" if not text else "the node is not configured"
+            blank = "the instruction is blank: say what the robot should do"
+            response.message = "the node is not configured" if text else blank
             return response
         self._pipeline.inference.reset(text)
         response.success, response.message = True, f"instruction: {text}"

@@ -33,6 +33,7 @@ class Pipeline:
         """
         if not value["checkpoint"]:
             raise UserError("parameter 'checkpoint' is empty: give the directory of a trained checkpoint")
+        instruction = _instruction(value["instruction"])
         if value["torch_threads"]:
             torch.set_num_threads(value["torch_threads"])
         policy = Policy.from_checkpoint(
@@ -54,7 +55,7 @@ class Pipeline:
             average=np.array([c.average for c in rig.action]),
         )
         self.inference = Inference(node, rig, policy, ensembler, self._inputs)
-        self.inference.instruction = value["instruction"]
+        self.inference.instruction = instruction
         self.control = Control(
             node, rig, self._inputs, self.inference, self._commander, value["lockstep_every"]
         )
@@ -87,6 +88,16 @@ class Pipeline:
             thread.join(timeout=2.0)
         for part in (self._reporter, self._inputs, self._commander):
             part.close()
+
+
+def _instruction(text: str) -> str:
+    """Without white space around it. Empty: none yet. UserError when there is nothing but white space."""
+    if text and not text.strip():
+        raise UserError(
+            "parameter 'instruction' is blank: say what the robot should do, or leave it empty and call "
+            "~/set_instruction later"
+        )
+    return text.strip()
 
 
 def _check_fit(policy: Policy, trained: Rig, rig: Rig) -> None:
