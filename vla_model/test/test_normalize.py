@@ -104,6 +104,11 @@ def test_a_constant_dimension_becomes_zero_and_comes_back():
         assert normalizer.denormalize(np.array([[0.0, 0.3]]))[0, 1] == np.float32(0.1)
 
 
+def test_a_constant_is_known_by_its_bounds_when_its_deviation_is_not_quite_zero():
+    statistics = {"mean": [0.1], "std": [7e-9], "min": [0.1], "max": [0.1]}
+    assert Normalizer.from_statistics(statistics, "normal", 1).normalize(np.array([0.2])).tolist() == [0]
+
+
 def test_published_constants_follow_the_formula():
     """As the reference infers: -1 on the constant, and a bound for any value off it."""
     for scheme in ("bounds", "bounds_q99"):

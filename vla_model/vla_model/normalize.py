@@ -28,9 +28,9 @@ class Normalizer:
     bounds, bounds_q99:  z = 2 (x - lo) / (hi - lo + 1e-8) - 1, clipped to [-1, 1]
     normal:              z = (x - mean) / (std + 1e-8)
 
-    A dimension whose mask is False passes as it is. One that is constant in the data (hi == lo, std == 0) becomes 0
-    and comes back as its constant; with `constant` "published" the formula holds there, too: -1, or +-1 when off
-    its constant by anything. The reference trains on the former and infers on the latter.
+    A dimension whose mask is False passes as it is. One that is constant in the data (min == max, hi == lo or std
+    == 0) becomes 0 and comes back as its constant; with `constant` "published" the formula holds there, too: -1,
+    or +-1 when off its constant by anything. The reference trains on the former and infers on the latter.
     """
 
     def __init__(
@@ -62,7 +62,11 @@ class Normalizer:
         mask = np.asarray(statistics.get("mask", np.ones(dim, bool)), dtype=bool)
         if mask.shape != (dim,):
             raise StatisticsError(f"{name}.mask has {mask.size} values, expected {dim}")
-        still = np.zeros(dim, bool) if constant == "published" else high == (0 if scheme == "normal" else low)
+        still = high == (0 if scheme == "normal" else low)
+        if {"min", "max"} <= statistics.keys():  # float32 sums leave a constant some deviation
+            still |= np.equal(*(_vector(statistics, key, scheme, dim, name) for key in ("min", "max")))
+        if constant == "published":
+            still = np.zeros(dim, bool)
         if scheme == "normal":
             return cls(low, high + EPS, 0.0, mask, still, grippers)
         if (low > high).any():
