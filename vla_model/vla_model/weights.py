@@ -43,14 +43,19 @@ def place(
 ) -> VLAAdapter:
     """Give a blank model its weights: copies on `device` in `dtype`; None keeps the type in which they are stored.
 
+    Buffers, such as the bins of a discrete head, keep theirs.
+
     Copies, because a tensor that is still mapped from its file changes, or kills the process, when someone
     writes over the file.
     """
-    dtype = dtype or common_dtype(weights.values())
+    parameters = {name for name, _ in model.named_parameters()}
+    dtype = dtype or common_dtype(value for name, value in weights.items() if name in parameters)
+    placed = {
+        name: value.to(device, dtype if name in parameters else None, copy=True)
+        for name, value in weights.items()
+    }
     # strict, and so every parameter; buffers that are not stored were made by the constructor
-    model.load_state_dict(
-        {name: value.to(device, dtype, copy=True) for name, value in weights.items()}, assign=True
-    )
+    model.load_state_dict(placed, assign=True)
     return model.to(device=device, dtype=dtype)
 
 

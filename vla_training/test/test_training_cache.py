@@ -13,7 +13,7 @@ from vla_training.cache import ImageCache
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import TrainingError, find_episodes, read_episodes
 from vla_training.frozen import FrozenChunks, head_loss
-from vla_training.start import _changed
+from vla_training.shape import changed
 from vla_training.statistics import dataset_statistics
 from vla_training.train import Settings, _seen
 
@@ -36,7 +36,7 @@ def data(tmp_path):
 
 
 def policy(data, *settings):
-    config = _changed(presets.small(CAMERAS, 2, 2, 4, 0.1), [*SETTINGS, *settings])
+    config = changed(presets.small(CAMERAS, 2, 2, 4, 0.1), [*SETTINGS, *settings], data.source.action_names)
     return build_policy(config, dataset_statistics(data, "rig"), data.source.rig_text)
 
 

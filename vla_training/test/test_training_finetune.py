@@ -51,6 +51,36 @@ def test_it_learns_and_its_checkpoint_beats_holding_still(episodes, tmp_path, fr
     assert "arm_y" in table(errors)
 
 
+HEADS = {
+    "base": ["head.block=base"],
+    "discrete": ["head.type=discrete"],
+    "discrete, base, expectation": [
+        "head.type=discrete",
+        "head.block=base",
+        "head.decode=expectation",
+        "head.bins=32",
+    ],
+    "dual-arm": ["head.type=dual_arm", "head.arm_dims=[1,1]"],
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_learns_and_its_checkpoint_beats_holding_still(episodes, tmp_path, head, capsys):
+    output = tmp_path / "point"
+    settings = [part for setting in HEADS[head] for part in ("--model", setting)]
+    options = ("--steps", "250", "--lr", "3e-3", "--freeze", "backbone", "--no-augment")
+    assert finetune(episodes, output, *settings, *options) == 0
+    errors = evaluate(Policy.from_checkpoint(output, "cpu"), read_episodes(find_episodes(episodes)), stride=5)
+    assert errors.policy.mean() < errors.hold.mean() / 2
+    metrics = json.loads((output / "training.json").read_text())["metrics"]
+    assert set(metrics) == ({"accuracy", "l1", "outside_bins"} if "discrete" in head else {"l1_first_step"})
+    assert all(len(values) == 250 for values in metrics.values())
+    report = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("over the last"))
+    assert all(name in report for name in metrics)
+    if "discrete" in head:
+        assert np.mean(metrics["accuracy"][-10:]) > 0.3 and not any(metrics["outside_bins"])
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(episodes, tmp_path):
     options = ("--steps", "4", "--state-noise", "0.05", "--model", "head.stem_noise_std=0.02")
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):

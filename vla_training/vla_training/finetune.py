@@ -13,6 +13,7 @@ import torch
 
 from vla_model.normalize import StatisticsError
 from vla_model.policy import Policy
+from vla_model.weights import some
 from vla_training.cache import ImageCache
 from vla_training.dataset import ChunkDataset
 from vla_training.episodes import EpisodeSet, TrainingError, find_episodes, read_episodes
@@ -85,13 +86,11 @@ def _policy(data: EpisodeSet, options: argparse.Namespace) -> Policy:
         return fresh_policy(
             data, options.size, options.horizon or 50, options.model, options.seed, options.device
         )
-    if options.model:
-        raise TrainingError("--model shapes a fresh model; with --init the checkpoint's shape stands")
-    policy, fresh = fitted_policy(data, options.init, options.horizon, options.seed, options.device)
+    policy, fresh = fitted_policy(
+        data, options.init, options.horizon, options.model, options.seed, options.device
+    )
     if fresh:
-        print(
-            f"the checkpoint does not fit this rig in {len(fresh)} weights, which start at random: {', '.join(fresh)}"
-        )
+        print(f"the checkpoint does not fit in {len(fresh)} weights, which start at random: {some(fresh)}")
     return policy
 
 

@@ -18,6 +18,10 @@ EPILOG = """examples:
   finetune episodes/ --output checkpoints/cube --max-minutes 1 --steps 2400 --freeze backbone --no-augment \\
       --horizon 40 --batch 8 --lr 3e-3 --warmup 50 --threads 1
       a few demonstrations by heart, in a minute on one CPU core: the head learns on the features of random towers
+  finetune episodes/ --output checkpoints/arms --init released/ --model head.type=dual_arm --model action_queries=128
+      a stream for each arm, 64 action queries each; which actions are the left arm's is read off the rig
+  finetune episodes/ --output checkpoints/bins --init released/ --model head.type=discrete
+      a distribution over 256 bins for each action, laid over the range that the episodes have
 """
 
 
@@ -43,7 +47,8 @@ def _add_model(group) -> None:
         "--size", choices=SIZES, default="small", help="fresh model: small runs on a CPU (default)"
     )
     group.add_argument("--model", action="append", default=[], metavar="KEY=VALUE",
-                       help="fresh model: change a setting of its config, e.g. llm.layers=3; repeatable")  # fmt: skip
+                       help="change a setting of the model's config, e.g. llm.layers=3; repeatable; weights of "
+                       "--init that do not fit it start at random")  # fmt: skip
     group.add_argument("--horizon", type=_count, help="actions in a chunk; default: 50, or the checkpoint's")
     group.add_argument("--freeze", choices=("none", "vision", "backbone"), default="none",
                        help="keep the vision towers, or all but the head, as they are; with --no-augment a "

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
-from pydantic import ValidationError
 
 from vla_model import presets
 from vla_model.adapter import VLAAdapter
 from vla_model.checkpoint import Checkpoint, CheckpointError
-from vla_model.config import ModelConfig
+from vla_model.config import HeadConfig, ModelConfig
 from vla_model.policy import Policy, build_policy
 from vla_model.tokenizer import build_tokenizer
 from vla_training.episodes import EpisodeSet, TrainingError
+from vla_training.shape import changed
 from vla_training.statistics import dataset_statistics
 
 SIZES = {"small": presets.small, "published": presets.published}
@@ -36,17 +37,19 @@ def fresh_policy(
         constant_state="zero",
     )
     tokenizer = build_tokenizer({episode.instruction for episode in data.episodes}, config.llm.vocab)
-    config = _changed(config, changes)
-    return build_policy(config, _statistics(data, config), source.rig_text, tokenizer, seed, device)
+    config = changed(config, changes, source.action_names)
+    policy = build_policy(config, _statistics(data, config), source.rig_text, tokenizer, seed, device)
+    return _fit_range(policy, data)
 
 
 def fitted_policy(
-    data: EpisodeSet, init: Path, horizon: int | None, seed: int, device: str
+    data: EpisodeSet, init: Path, horizon: int | None, changes: Sequence[str], seed: int, device: str
 ) -> tuple[Policy, list[str]]:
     """A checkpoint's weights in a model of this rig's cameras, channels and horizon, normalised by these episodes.
 
-    Its gripper convention stays if the rigs' action channels are the same. Returns the policy and the names of
-    weights that start at random because the checkpoint's have another shape. TrainingError.
+    Its gripper convention stays if the rigs' action channels are the same; `changes` are as for a fresh policy, and a
+    dual-arm head in place of another one starts in its sound form. Returns the policy and the names of weights that
+    start at random because the checkpoint has none of that shape. TrainingError.
     """
     try:
         start = Policy.from_checkpoint(init, device, torch.float32)
@@ -65,6 +68,11 @@ def fitted_policy(
             **({} if _actions(old.rig_text) == _actions(source.rig_text) else NO_GRIPPERS),
         }
     )
+    if "head.type=dual_arm" in changes and config.head.type != "dual_arm":
+        config = config.model_copy(
+            update={"head": HeadConfig(heads=config.head.heads), "fixed_task_tokens": None}
+        )
+    config = changed(config, changes, source.action_names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VLAAdapter(config)
@@ -74,7 +82,10 @@ def fitted_policy(
     }
     model.load_state_dict(fitting, strict=False)
     checkpoint = Checkpoint(model.to(device), _statistics(data, config), source.rig_text, old.tokenizer)
-    return Policy(checkpoint, start.identity), sorted(weights.keys() - fitting.keys())
+    buffers = {name for name, _ in model.named_buffers()}
+    return _fit_range(Policy(checkpoint, start.identity), data), sorted(
+        weights.keys() - fitting.keys() - buffers
+    )
 
 
 def freeze(model: VLAAdapter, part: str) -> None:
@@ -93,6 +104,14 @@ def freeze(model: VLAAdapter, part: str) -> None:
         module.requires_grad_(False)
 
 
+def _fit_range(policy: Policy, data: EpisodeSet) -> Policy:
+    """Tell the head the range of the actions that it is to learn, in the units it learns them in."""
+    known = np.concatenate([episode.action[episode.commanded] for episode in data.episodes])
+    actions = torch.from_numpy(policy.action_normalizer.normalize(known))
+    policy.model.head.fit_range(actions.amin(0), actions.amax(0))
+    return policy
+
+
 def _statistics(data: EpisodeSet, config: ModelConfig) -> dict:
     name = (yaml.safe_load(data.source.rig_text) or {}).get("name", "episodes")
     return dataset_statistics(data, name, config.grippers)
@@ -100,23 +119,3 @@ def _statistics(data: EpisodeSet, config: ModelConfig) -> dict:
 
 def _actions(rig_text: str) -> list | None:
     return (yaml.safe_load(rig_text) or {}).get("action")
-
-
-def _changed(config: ModelConfig, changes: Sequence[str]) -> ModelConfig:
-    values = config.model_dump()
-    for change in changes:
-        key, _, text = change.partition("=")
-        *path, last = key.split(".")
-        part = values
-        for name in path:
-            part = part.get(name) if isinstance(part, dict) else None
-        if not isinstance(part, dict) or last not in part:
-            raise TrainingError(
-                f"--model {change}: the model's config has no '{key}'; an example: llm.layers=3"
-            )
-        part[last] = yaml.safe_load(text)
-    try:
-        return ModelConfig.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise TrainingError(f"--model {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
