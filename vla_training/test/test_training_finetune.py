@@ -68,13 +68,13 @@ HEADS = {
 def test_every_head_learns_and_its_checkpoint_beats_holding_still(episodes, tmp_path, head, capsys):
     output = tmp_path / "point"
     settings = [part for setting in HEADS[head] for part in ("--model", setting)]
-    options = ("--steps", "250", "--lr", "3e-3", "--freeze", "backbone", "--no-augment")
+    options = ("--steps", "400", "--lr", "3e-3", "--freeze", "backbone", "--no-augment")
     assert finetune(episodes, output, *settings, *options) == 0
     errors = evaluate(Policy.from_checkpoint(output, "cpu"), read_episodes(find_episodes(episodes)), stride=5)
     assert errors.policy.mean() < errors.hold.mean() / 2
     metrics = json.loads((output / "training.json").read_text())["metrics"]
     assert set(metrics) == ({"accuracy", "l1", "outside_bins"} if "discrete" in head else {"l1_first_step"})
-    assert all(len(values) == 250 for values in metrics.values())
+    assert all(len(values) == 400 for values in metrics.values())
     report = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("over the last"))
     assert all(name in report for name in metrics)
     if "discrete" in head:
