@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import rclpy
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
 
 from vla_msgs.msg import EpisodeStatus
-from vla_msgs.srv import StartEpisode, StopEpisode
+from vla_msgs.srv import SetInstruction, StartEpisode, StopEpisode
 from vla_rig import qos
 
 HERE = Path(__file__).parent
@@ -89,8 +92,24 @@ class Scene:
         self.spin(future.done)
         return future.result()
 
-    def start(self, instruction="hand over the cube"):
-        return self.call(self._start, StartEpisode.Request(instruction=instruction))
+    def start(self, instruction="hand over the cube", countdown_s=0.0):
+        return self.call(self._start, StartEpisode.Request(instruction=instruction, countdown_s=countdown_s))
+
+    def trigger(self, name):
+        """The answer of one of the recorder's Trigger services."""
+        return self.call(self._client(Trigger, name), Trigger.Request())
+
+    def say(self, name, text):
+        return self.call(self._client(SetInstruction, name), SetInstruction.Request(instruction=text))
+
+    def set_parameter(self, name, value):
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        assert self.call(self._client(SetParameters, "set_parameters"), request).results[0].successful
+
+    def _client(self, kind, name):
+        client = self.node.create_client(kind, f"recorder/{name}")
+        self.spin(client.service_is_ready)
+        return client
 
     def stop(self, save=True, label=1, end_reason=""):
         return self.call(self._stop, StopEpisode.Request(save=save, label=label, end_reason=end_reason))

@@ -50,6 +50,18 @@ def expected_state(rig, k_of_source):
     return np.array([qpos, qvel, effort])
 
 
+def expected_leader(rig, k_of_source):
+    """The leaders in the action's units, from what the publisher put into each joint."""
+    leader = []
+    for channel in rig.action:
+        joints = rig.joint_sources[channel.leader.source].joints
+        source_index = list(rig.joint_sources).index(channel.leader.source)
+        offset, gain = rig.scale(channel.leader.range)
+        k = k_of_source[channel.leader.source]
+        leader.append((joint_value(source_index, joints.index(channel.leader.joint), k) - offset) * gain)
+    return np.array(leader)
+
+
 def check_rows(path):
     """Every number and frame of every healthy row is what its stamps say, none is from the row's future.
 
@@ -63,7 +75,7 @@ def check_rows(path):
             k = int(episode.stamps_ns[t] // PERIOD_NS)
             stamps = dict(zip(episode.stream_names, map(int, episode.stream_stamps_ns[t]), strict=True))
             due = dict.fromkeys(CAMERAS, camera_k(k) * PERIOD_NS)
-            due |= dict.fromkeys(("follower_left", "follower_right"), k * PERIOD_NS - JOINTS_BEFORE_NS)
+            due |= {name: k * PERIOD_NS - JOINTS_BEFORE_NS for name in rig.joint_sources if name in stamps}
             due["command"] = k * PERIOD_NS + COMMAND_AFTER_NS
             on_time += stamps == due
             assert all(stamps[name] <= due[name] for name in due)
@@ -74,6 +86,8 @@ def check_rows(path):
             action = np.array([action_value(i, k_command) for i in range(14)])
             np.testing.assert_allclose(episode.action[t], action, atol=1e-6)
             np.testing.assert_allclose(episode.command[t], action + 0.25, atol=1e-6)
+            if episode.leader is not None:
+                np.testing.assert_allclose(episode.leader[t], expected_leader(rig, k_of_source), rtol=1e-5)
             assert episode.interventions[t] == ("velocity: left_waist" if k_command % 10 == 0 else "")
             assert episode.command_sources[t] == "teleop"
             for i, camera in enumerate(CAMERAS):
@@ -86,6 +100,9 @@ def test_rows_carry_what_was_published_at_their_time(stage):
     publisher = stage.publisher()
     stage.tell(publisher, cam_left_wrist="bgr8")
     recorder = stage.recorder()
+    stage.spin(
+        lambda: {"leader_left", "leader_right"} <= {s.name for s in stage.status.streams if not s.reason}
+    )
     started = stage.start("hand over the cube, größer")
     assert started.success and started.path.endswith("episode_0.hdf5")
     stage.until_rows(60)
@@ -116,6 +133,7 @@ def test_rows_carry_what_was_published_at_their_time(stage):
         assert rig_from_yaml(episode.rig_text) == load_rig(RIG)
         assert episode.state_names == load_rig(RIG).state_names
         assert episode.attributes["software"].startswith("vla_recorder 0.")
+        assert episode.leader.shape == (T, 14)
         cam = episode.stream_names.index("cam_high")
         assert 0.3 < episode.repeated[1:, cam].mean() < 0.7  # 25 Hz frames on 50 Hz rows
     assert stage.start().episode_index == 1
@@ -214,31 +232,37 @@ def test_leader_as_action_and_max_rows(stage):
     with EpisodeReader(path) as episode:
         assert len(episode) == 30 and episode.sim and episode.attributes["action_from"] == "leader"
         assert np.isnan(episode.command[:]).all() and set(episode.command_sources) == {"none"}
-        k = int(episode.stamps_ns[7] // PERIOD_NS)
-        for i, channel in enumerate(rig.action):
-            joints = rig.joint_sources[channel.leader.source].joints
-            source = list(rig.joint_sources).index(channel.leader.source)
-            offset, gain = rig.scale(channel.leader.range)
-            raw = joint_value(source, joints.index(channel.leader.joint), k)
-            assert episode.action[7, i] == pytest.approx((raw - offset) * gain, rel=1e-5)
+        assert episode.leader is None
+        stamps = dict(zip(episode.stream_names, map(int, episode.stream_stamps_ns[7]), strict=True))
+        k_of_source = {name: (at_ns + JOINTS_BEFORE_NS) // PERIOD_NS for name, at_ns in stamps.items()}
+        np.testing.assert_allclose(episode.action[7], expected_leader(rig, k_of_source), rtol=1e-5)
 
 
 def test_start_says_what_is_wrong(stage):
     (stage.folder / "taken").write_text("a file, not a folder")
-    stage.recorder("--folder", stage.folder / "taken")
+    stage.recorder()
     assert "no instruction" in stage.start("").message
+    stage.set_parameter("folder", str(stage.folder / "taken"))
     answer = stage.start()
-    assert not answer.success and "cannot write episodes here" in answer.message
+    assert not answer.success and f"{stage.folder}/taken: cannot write here" in answer.message
     stage.spin(lambda: stage.status.state == EpisodeStatus.STATE_FAULT)
-    assert "cannot write episodes here" in stage.status.reason
+    assert "cannot write here" in stage.status.reason
     assert stage.stop().message == "not recording"
+    stage.set_parameter("folder", str(stage.folder / "other"))
+    assert stage.start().path == f"{stage.folder}/other/episode_0.hdf5"
+    stage.spin(lambda: stage.status.state == EpisodeStatus.STATE_RECORDING)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--rig", "no_such_rig"], "no rig named 'no_such_rig'"),
-        (["--action-from", "nobody"], "parameter action_from must be 'command' or 'leader', got 'nobody'"),
+        (
+            ["--ros-args", "-p", "action_from:=nobody"],
+            "action_from must be 'command' or 'leader', got 'nobody'",
+        ),
+        (["--folder", "/proc/episodes"], "/proc/episodes: cannot write here"),
+        (["--images", "jpeg", "--jpeg-quality", "0"], "jpeg_quality"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(stage, options, message):
@@ -267,7 +291,7 @@ def test_keys(stage):
     os.write(keys, b"dq")
     output = recorder.communicate(timeout=30)[0]
     assert recorder.returncode == 0 and "Traceback" not in output, output
-    assert "not recording" in output and "space or Enter" in output
+    assert "not recording" in output
     assert termios.tcgetattr(terminal) == before
     os.close(keys)
     os.close(terminal)

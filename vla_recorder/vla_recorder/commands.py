@@ -12,8 +12,10 @@ from vla_msgs.msg import RigCommand, StreamStatus
 from vla_rig import qos
 from vla_rig.inputs import StreamCount, stamp_ns
 from vla_rig.rig import Rig
+from vla_rig.subscribe import EveryMessage, silence
 
-COMMAND_TOPIC = "command"
+COMMAND = COMMAND_TOPIC = "command"
+"""Name of the stream, and its topic."""
 _CLOCK_BACK_NS = 1_000_000_000
 
 
@@ -74,7 +76,11 @@ class CommandInput:
         self._log, self._clock, self._names = node.get_logger(), node.get_clock(), rig.action_names
         self.history = CommandHistory(capacity=round(2 * rig.control_rate_hz))
         self.count = StreamCount(COMMAND_TOPIC)
-        self._subscription = node.create_subscription(RigCommand, COMMAND_TOPIC, self._store, qos.RECORD)
+        self._node = node
+        depth = qos.RECORD.depth
+        self._subscription = EveryMessage(
+            node, RigCommand, COMMAND_TOPIC, self._store, depth, self.count.add_lost
+        )
 
     def _store(self, message: RigCommand) -> None:
         self.count.received += 1
@@ -93,11 +99,18 @@ class CommandInput:
     def status(self, now_ns: int) -> StreamStatus:
         newest_ns = self.history.newest_ns
         return StreamStatus(
-            name="command",
+            name=COMMAND,
             topic=COMMAND_TOPIC,
             received=self.count.received,
             rejected=self.count.rejected,
+            lost=self.count.lost,
             rate_hz=self.count.rate_hz(now_ns),
             age_s=float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9,
-            reason=self.count.reason,
+            reason=self._reason(newest_ns),
         )
+
+    def _reason(self, newest_ns: int | None) -> str:
+        if self.count.rejected or newest_ns is not None:
+            return self.count.reason
+        why = silence(self._node, COMMAND_TOPIC, RigCommand)
+        return f"nothing received: {why}" if why else "nothing received"

@@ -10,11 +10,15 @@ import threading
 import tty
 from collections.abc import Callable, Mapping
 
+_INPUT, _CHARACTERS = 0, 6  # places in what tcgetattr returns
+_ESCAPE = "\x1b"
+
 
 class Keyboard:
     """Calls `actions[key]()` from its own thread for every key pressed. Ctrl-C keeps its meaning.
 
-    Only where stdin is a terminal (`available`). `close` puts the terminal back as it was.
+    Ctrl-Z and Ctrl-S lose theirs: both would halt a recording. Only where stdin is a terminal (`available`). `close`
+    puts the terminal back as it was.
     """
 
     def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
@@ -23,7 +27,11 @@ class Keyboard:
         self._before = termios.tcgetattr(self._terminal)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
-        tty.setcbreak(self._terminal)
+        tty.setcbreak(self._terminal, termios.TCSANOW)
+        attributes = termios.tcgetattr(self._terminal)
+        attributes[_INPUT] &= ~termios.IXON
+        attributes[_CHARACTERS][termios.VSUSP] = b"\0"  # none
+        termios.tcsetattr(self._terminal, termios.TCSANOW, attributes)
         self._thread.start()
 
     @staticmethod
@@ -37,13 +45,15 @@ class Keyboard:
     def _read(self) -> None:
         while not self._closed.is_set():
             if select.select([self._terminal], [], [], 0.1)[0]:
-                key = os.read(self._terminal, 1).decode(errors="replace")
-                if not key:
+                keys = os.read(self._terminal, 64).decode(errors="replace")
+                if not keys:
                     return
-                self._actions.get(key, lambda: None)()
+                for key in "" if keys[0] == _ESCAPE else keys:  # arrows and the like are several characters
+                    self._actions.get(key, lambda: None)()
 
     def close(self) -> None:
         self._closed.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=1.0)
-        termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)
+        # not TCSADRAIN: a terminal that hangs must not hang us
+        termios.tcsetattr(self._terminal, termios.TCSANOW, self._before)

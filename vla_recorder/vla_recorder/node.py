@@ -2,65 +2,82 @@
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
+import contextlib
+import time
+from collections.abc import Iterator
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
-from vla_msgs.srv import StartEpisode, StopEpisode
-from vla_recorder.commands import CommandInput
 from vla_recorder.episode import layout
-from vla_recorder.episode.layout import EpisodeError, EpisodeHeader
-from vla_recorder.parameters import HISTORY_S, declare_parameters
-from vla_recorder.provenance import software
-from vla_recorder.rows import RigRows
-from vla_recorder.status import status_message
+from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.folder import OwnFolder
+from vla_recorder.gesture import StartGesture, gripper_reader
+from vla_recorder.maker import TakeMaker
+from vla_recorder.parameters import declare_parameters
+from vla_recorder.services import Services
+from vla_recorder.session import Session, State
+from vla_recorder.status import disk_left_min, status_message
+from vla_recorder.streams import Streams
 from vla_recorder.take import Ending, Take
 from vla_recorder.tools import report as reports
 from vla_rig import qos
 from vla_rig.diagnostics import RigDiagnostics
-from vla_rig.inputs import RigInputs
-from vla_rig.joints import JointError
+from vla_rig.joints import JointError, VectorReader
 from vla_rig.nodes import UserError
 from vla_rig.rig_file import RigError, load_rig
 
 STATUS_PERIOD_S = 0.5
+_TICK_S = 0.05
 
 
 class Recorder(Node):
-    """Records one episode after the other, started and stopped by services or keys."""
+    """Records one episode after the other. Services, keys and the start gesture all come to its methods.
+
+    They raise EpisodeError, which says why not, when something does not fit the moment or the disk refuses.
+    """
 
     def __init__(self, overrides: list[Parameter] | None = None) -> None:
         super().__init__("recorder", parameter_overrides=overrides or [])
         declare_parameters(self)
         try:
-            self._rig = rig = load_rig(self._value("rig"))
-        except RigError as error:
+            self.rig = load_rig(self._value("rig"))
+            self._own = OwnFolder(self.get_fully_qualified_name())
+            self._folder = self._own.take(self._value("folder"))
+        except (RigError, EpisodeError) as error:
             raise UserError(str(error)) from None
-        self._software = software()
-        self._take: Take | None = None
-        self._lock = threading.Lock()  # services and keys start and stop from different threads
         self._fault = ""
         self._failing: set[str] = set()
-        self._checkpoint = ""
-        self._received_before: dict[str, int] = {}
-        sources = list(dict.fromkeys(channel.source for channel in rig.state))
-        if self._value("action_from") == "leader":
-            sources += [source for source in rig.leader_sources if source not in sources]
-        self._inputs = RigInputs(self, rig, cameras=rig.cameras, sources=sources, history_s=HISTORY_S)
-        self._diagnostics = RigDiagnostics(self, rig.name, self._inputs)
-        self._commands = CommandInput(self, rig)
-        self._new_rows()  # a rig that cannot be recorded this way fails now, not at the first start
+        self._namesakes = 0
+        self._streams = Streams(self, self.rig, self._value("action_from"))
+        try:
+            self._maker = TakeMaker(self, self.rig, self._streams)
+        except JointError as error:
+            raise UserError(f"action_from is 'leader', but {error}") from None
+        self.session = Session(self._begin)
+        self._gesture = StartGesture(self._value("gesture_hold_s"))
+        self._grippers = self._gripper_reader()
         self.create_subscription(PolicyStatus, "policy/status", self._on_policy, qos.reliable(5))
         self._status = self.create_publisher(EpisodeStatus, "~/status", qos.STATUS)
-        self.create_service(StartEpisode, "~/start", self._on_start)
-        self.create_service(StopEpisode, "~/stop", self._on_stop)
+        self._diagnostics = RigDiagnostics(self, self.rig.name, self._streams.inputs, own=self._diagnosis)
+        Services(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._watch, clock=steady)
+        self.create_timer(_TICK_S, self._tick, clock=steady)
         self._publish_status()
+
+    def _gripper_reader(self) -> VectorReader | None:
+        if not self._value("start_gesture"):
+            return None
+        reader = gripper_reader(self.rig)
+        if reader is None:
+            raise UserError(
+                f"start_gesture is set, but rig '{self.rig.name}' has no leader gripper with a range"
+            )
+        return reader
 
     def _value(self, parameter: str):
         return self.get_parameter(parameter).value
@@ -68,94 +85,101 @@ class Recorder(Node):
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
-    def _new_rows(self) -> RigRows:
+    # --- what an operator can do
+
+    def start(self, instruction: str = "", countdown_s: float = 0.0) -> Take | None:
+        """Begin an episode, now or after a countdown; the take, or None while counting down."""
+        with self._telling():
+            self.session.start(instruction or self._value("instruction"), countdown_s)
+            return None if self.session.state is State.COUNTDOWN else self.session.take
+
+    def start_soon(self) -> None:
+        """Begin an episode after the countdown of the parameters."""
+        self.start(countdown_s=self._value("countdown_s"))
+
+    def stop(self, ending: Ending) -> dict | None:
+        """End the running episode and wait until it is on disk; its report, or None when it was a countdown."""
+        with self._telling():
+            return self.session.stop(ending)
+
+    def label(self, label: str) -> dict:
+        """End the running episode with a label, or label the last saved one; its report."""
+        with self._telling():
+            report = self.session.label(label)
+        self.get_logger().info(f"{label}: {report['path']}")
+        return report
+
+    def next(self) -> None:
+        """Save the running episode, if there is one, and start the next after the countdown."""
+        with self._telling():
+            self.session.next(self._value("instruction"), self._value("countdown_s"))
+
+    def redo(self) -> None:
+        """Discard the running episode, or the last saved one, and start the same again after the countdown."""
+        with self._telling():
+            trashed = self.session.redo(self._value("countdown_s"))
+        if trashed is not None:
+            self.get_logger().info(f"discarded: {trashed}")
+
+    def set_instruction(self, text: str) -> str:
+        """A new instruction, for the running episode from now on and for the next ones."""
+        if not text:
+            raise EpisodeError("the instruction must not be empty")
+        self.set_parameters([Parameter("instruction", value=text)])
+        with self._telling():
+            self.session.instruction = text
+            if self.session.recording:
+                self._maker.texts.set_instruction(text, self._now_ns())
+                self.session.take.instruction = text
+        return f"instruction: {text}"
+
+    def set_substep(self, text: str) -> str:
+        """What is done from now on in the running episode; empty: the instruction again."""
+        with self._telling():
+            self._refuse_substep()
+            self._maker.texts.set_substep(text, self._now_ns())
+        return f"sub-step: {text}" if text else "sub-step: none"
+
+    def choose_substep(self, index: int | None = None) -> None:
+        """The index-th (from 0) of the parameter's sub-steps in the running episode, or the next of them."""
+        with self._telling():
+            self._refuse_substep()
+            texts, now_ns = self._maker.texts, self._now_ns()
+            found = texts.next_substep(now_ns) if index is None else texts.choose_substep(index, now_ns)
+            if not found:
+                raise EpisodeError(f"no such sub-step: parameter 'substeps' has {len(texts.substeps)}")
+
+    def _refuse_substep(self) -> None:
+        if not self.session.recording:
+            raise EpisodeError("not recording: a sub-step belongs to a running episode")
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Whatever comes of it, the status says so at once."""
         try:
-            return RigRows(self._rig, self._inputs, self._commands, self._value("action_from"))
-        except JointError as error:
-            raise UserError(f"action_from is 'leader', but {error}") from None
+            yield
+        finally:
+            self._publish_status()
 
-    @property
-    def recording(self) -> bool:
-        return self._take is not None and not self._take.done
-
-    def start(self, instruction: str = "") -> str:
-        """Begin an episode; returns its path. Raises EpisodeError saying why not."""
-        with self._lock:
-            if self.recording:
-                raise EpisodeError(f"already recording {self._take.writer.final_path}")
-            instruction = instruction or self._value("instruction")
-            if not instruction:
-                raise EpisodeError(
-                    "no instruction: give one in the request or set the parameter 'instruction'"
-                )
-            try:
-                self._take = self._begin(instruction)
-            except EpisodeError as error:
-                self._fault = str(error)
-                raise
-            finally:
-                self._publish_status()
-        self.get_logger().info(f"recording {self._take.writer.final_path}: '{instruction}'")
-        return str(self._take.writer.final_path)
+    # --- takes
 
     def _begin(self, instruction: str) -> Take:
-        folder = Path(self._value("folder")).expanduser().absolute()
-        rows = self._new_rows()
-        header = self._header(instruction, rows)
-        self._received_before = {name: count.received for name, count in self._counts().items()}
-        take = Take(
-            folder,
-            header,
-            rows,
-            self._now_ns,
-            on_done=self._on_done,
-            settle_s=self._value("settle_s"),
-            max_rows=self._value("max_rows"),
-            queue_rows=self._value("queue_rows"),
-        )
+        try:
+            self._folder = self._own.take(self._value("folder"))
+            take = self._maker.make(self._folder, instruction, self._on_done)
+        except EpisodeError as error:
+            self._fault = str(error)
+            raise
         self._fault = ""
         take.start()
+        self.get_logger().info(f"recording {take.writer.final_path}: '{instruction}'")
         return take
 
-    def _header(self, instruction: str, rows: RigRows) -> EpisodeHeader:
-        rig, sim = self._rig, self._value("sim")
-        if self._value("use_sim_time") and not sim:
-            self.get_logger().warning(
-                "use_sim_time is set, but the episode says sim: false (parameter 'sim')"
-            )
-        return EpisodeHeader(
-            state_names=rig.state_names,
-            state_units=[channel.unit for channel in rig.state],
-            action_names=rig.action_names,
-            action_units=[channel.unit for channel in rig.action],
-            cameras={name: (camera.height, camera.width) for name, camera in rig.cameras.items()},
-            stream_names=rows.stream_names,
-            stream_topics=rows.stream_topics,
-            control_rate_hz=rig.control_rate_hz,
-            instruction=instruction,
-            sim=sim,
-            rig=rig.to_yaml(),
-            action_from=self._value("action_from"),
-            checkpoint=self._checkpoint,
-            software=self._software,
-        )
-
-    def stop(self, ending: Ending) -> dict:
-        """End the running episode and wait until it is on disk; returns the report. Raises EpisodeError."""
-        with self._lock:
-            if not self.recording:
-                raise EpisodeError("not recording")
-            return self._take.stop(ending)
-
-    def _counts(self) -> dict:
-        return {**self._inputs.counts, "command": self._commands.count}
-
-    def _on_done(self, report: dict) -> None:
+    def _on_done(self, take: Take, report: dict) -> None:
         """Called by the take's own thread, however it ended."""
-        elapsed_s = max(self._take.elapsed_s(), 1e-9)
-        for name, count in self._counts().items():
-            report["streams"][name]["rate_hz"] = (count.received - self._received_before[name]) / elapsed_s
-        trashed = f"/{layout.TRASH}/" in report["path"]
+        self._maker.add_rates(take, report)
+        self.session.count(report)
+        trashed = layout.TRASH in report["path"].split("/")
         if not report["saved"] and not trashed:
             self._fault = report["end_reason"]
         state = "saved" if report["saved"] else "discarded" if trashed else "NOT FINISHED"
@@ -165,56 +189,95 @@ class Recorder(Node):
 
     def _on_policy(self, message: PolicyStatus) -> None:
         commanding = message.state in (PolicyStatus.STATE_RUNNING, PolicyStatus.STATE_HOLDING)
-        self._checkpoint = message.checkpoint if commanding else ""
-        if self._checkpoint and self.recording:
-            self._take.checkpoint = self._checkpoint
+        self._maker.checkpoint = message.checkpoint if commanding else ""
+        if self._maker.checkpoint and self.session.recording:
+            self.session.take.checkpoint = self._maker.checkpoint
 
-    def _on_start(self, request, response):
+    # --- what happens by itself
+
+    def _tick(self) -> None:
+        """Countdown and start gesture."""
         try:
-            response.path = self.start(request.instruction)
-            response.episode_index = self._take.writer.index
-            response.success, response.message = True, f"recording {response.path}"
+            began = self.session.tick()
+            if self._grippers is not None:
+                began |= self._follow_grippers()
+            if began:
+                self._publish_status()
         except EpisodeError as error:
-            response.success, response.message = False, str(error)
-        return response
+            self.get_logger().error(str(error))
+            self._publish_status()
 
-    def _on_stop(self, request, response):
-        # Blocks this executor until the file is closed; the row thread needs no callback for that.
+    def _follow_grippers(self) -> bool:
+        """True when the gesture started an episode: at once, for the hands are on the leaders."""
+        if self.session.state is not State.IDLE:
+            self._gesture.reset()
+            return False
+        sample = self._streams.leader_sample(self._now_ns())
         try:
-            if request.label >= len(layout.LABELS):
-                raise EpisodeError(f"label must be below {len(layout.LABELS)}, got {request.label}")
-            ending = Ending(request.end_reason or "operator", request.save, layout.LABELS[request.label])
-            report = self.stop(ending)
-        except EpisodeError as error:
-            response.success, response.message = False, str(error)
-            return response
-        response.success = report["saved"] if request.save else layout.TRASH in Path(report["path"]).parts
-        response.message = report["end_reason"]
-        response.path, response.rows = report["path"], report["rows"]
-        return response
-
-    def _publish_status(self) -> None:
-        if not self.context.ok():
-            return  # shutting down: nobody is there to be told
-        now_ns = self._now_ns()
-        streams = [*self._inputs.status(now_ns), self._commands.status(now_ns)]
-        message = status_message(self._take, streams, self._received_before, self._fault)
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._status.publish(message)
+            openings = self._grippers.read(sample.values) if sample is not None else None
+        except JointError:
+            openings = None  # the stream's status names what is wrong with it
+        if not self._gesture.update(openings, time.monotonic()):
+            return False
+        self.start()
+        return True
 
     def _watch(self) -> None:
         """Every half second: tell the operator which streams began to fail and which recovered."""
-        problems = self._take.problems if self.recording else {}
+        recording = self.session.recording
+        problems = dict(self.session.take.problems) if recording else {}
+        topics = {name: count.topic for name, count in self._streams.counts().items()}
         for stream in problems.keys() - self._failing:
-            topic = self._counts()[stream].topic
-            self.get_logger().warning(f"{stream} ({topic}): {problems[stream]}; its rows are marked")
-        for stream in self._failing - problems.keys() if self.recording else ():
+            self.get_logger().warning(f"{stream} ({topics[stream]}): {problems[stream]}; its rows are marked")
+        for stream in self._failing - problems.keys() if recording else ():
             self.get_logger().info(f"{stream}: healthy again")
         self._failing = set(problems)
+        self._warn_of_namesakes()
         self._publish_status()
+
+    def _warn_of_namesakes(self) -> None:
+        own = (self.get_name(), self.get_namespace())
+        namesakes = self.get_node_names_and_namespaces().count(own) - 1
+        if namesakes > self._namesakes:
+            self.get_logger().warning(
+                f"another node is named {self.get_fully_qualified_name()}: a service call may reach either. "
+                "Give one a name of its own: --ros-args -r __node:=recorder_2"
+            )
+        self._namesakes = namesakes
+
+    def status_message(self) -> EpisodeStatus:
+        """The present state, for the topic and the terminal."""
+        session, maker, streams = self.session, self._maker, self._streams.status(self._now_ns())
+        left_min = disk_left_min(self._folder, self.rig, self._value("image_form"), session.take)
+        message = status_message(
+            session, maker.rows, maker.texts, streams, maker.received_before, left_min, self._fault
+        )
+        message.instruction = message.instruction or self._value("instruction")
+        message.header.stamp = self.get_clock().now().to_msg()
+        return message
+
+    def _publish_status(self) -> None:
+        if self.context.ok():  # else shutting down: nobody is there to be told
+            self._status.publish(self.status_message())
+
+    def _diagnosis(self) -> tuple[str, bytes, str, dict]:
+        status = self.status_message()
+        level = DiagnosticStatus.WARN if status.reason and self.session.recording else DiagnosticStatus.OK
+        if status.state == EpisodeStatus.STATE_FAULT:
+            level = DiagnosticStatus.ERROR
+        values = {
+            "episode": status.path,
+            "rows": status.rows,
+            "queue_fill": f"{status.queue_fill:.2f}",
+            "disk_left_min": f"{status.disk_left_min:.1f}",
+            "saved": status.saved,
+            "discarded": status.discarded,
+        }
+        return "recorder", level, f"{self.session.state.value} {status.reason}".strip(), values
 
     def close(self) -> None:
         """Save a running episode; nothing recorded is lost when the process is asked to end."""
-        if self.recording:
+        if self.session.state is not State.IDLE:
             self.get_logger().info("interrupted: saving the episode")
             self.stop(Ending("interrupted"))
+        self._own.release()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_recorder.commands import CommandInput
+from vla_recorder.commands import COMMAND, CommandInput
 from vla_recorder.episode.layout import NO_STAMP, Row
+from vla_recorder.texts import Texts
 from vla_rig.align import Sample
 from vla_rig.images import ImageError, camera_image
 from vla_rig.inputs import RigInputs
@@ -22,7 +23,6 @@ from vla_rig.joints import (
 )
 from vla_rig.rig import Rig
 
-COMMAND = "command"
 _COMMAND_PERIODS = 5  # a command older than this many control periods is no longer in force
 
 
@@ -49,21 +49,41 @@ class _Frame:
 class RigRows:
     """Makes rows for one take: qpos, qvel, effort and frames at t, and the action that answered them.
 
-    Streams are the rig's cameras, the joint sources of its state (with `action_from` "leader" also those of
-    the leaders), and `command`. What is missing, stale or unusable is NaN (an image: the last frame) and not
-    fresh.
+    Streams are the rig's cameras, the joint sources of its state (with `action_from` "leader" also those of the
+    leaders), those of `leaders`, and `command`. What is missing, stale or unusable is NaN (an image: the last frame)
+    and not fresh. `late` counts per stream the messages that came after the row of their time was made.
+
+    Raises JointError when the rig has no leader for some action, and leaders are asked for.
     """
 
-    def __init__(self, rig: Rig, inputs: RigInputs, commands: CommandInput, action_from: str) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        inputs: RigInputs,
+        commands: CommandInput,
+        action_from: str,
+        leaders: RigInputs | None = None,
+        texts: Texts | None = None,
+    ) -> None:
+        """`leaders` are recorded beside the action (`leader`); `texts` gives each row what was being done."""
         self._rig, self._inputs, self._commands = rig, inputs, commands
+        self._leaders, self._texts = leaders, texts
         self._from_leader = action_from == "leader"
         self._period_ns = round(1e9 / rig.control_rate_hz)
-        self.stream_names = [*inputs.counts, COMMAND]
-        self.stream_topics = [*(count.topic for count in inputs.counts.values()), commands.count.topic]
+        counts = {**inputs.counts, **(leaders.counts if leaders else {}), COMMAND: commands.count}
+        self.stream_names = list(counts)
+        self.stream_topics = [count.topic for count in counts.values()]
+        self.late = dict.fromkeys(self.stream_names, 0)
         self._column = {name: i for i, name in enumerate(self.stream_names)}
-        self._parts = _parts(rig, self._from_leader)
+        self._parts = _parts(rig, self._from_leader or leaders is not None)
         self._frames: dict[str, _Frame] = {}
+        self._last_ns: int | None = None
         self._last_stamps = np.full(len(self.stream_names), NO_STAMP, np.int64)
+
+    @property
+    def leader(self) -> bool:
+        """Whether rows have the leader beside the action."""
+        return self._leaders is not None
 
     def settled(self, t_ns: int) -> bool:
         return self._inputs.aligner.settled(t_ns) and self.has_action(t_ns)
@@ -76,7 +96,7 @@ class RigRows:
 
     def row(self, t_ns: int) -> tuple[Row, dict[str, str]]:
         """The row of grid time t_ns, and per stream what is wrong with it."""
-        sample = self._inputs.sample(t_ns)
+        sample = self._sample(t_ns)
         problems = _stale(sample)
         stamps = np.full(len(self.stream_names), NO_STAMP, np.int64)
         for name, at_ns in sample.stamps_ns.items():
@@ -98,11 +118,31 @@ class RigRows:
             repeated=(stamps == self._last_stamps) & (stamps != NO_STAMP),
             command_source=command.source if command else "none",
             interventions=list(command.interventions) if command else [],
+            substep=self._texts.at(t_ns) if self._texts else "",
+            leader=vectors["leader"] if self.leader else None,
         )
-        self._last_stamps = stamps
+        self._count_late(t_ns, stamps)
         if self._from_leader and command is None:
             problems.pop(COMMAND)  # not needed for a row, only marked in it
         return row, problems
+
+    def _sample(self, t_ns: int) -> Sample:
+        sample = self._inputs.sample(t_ns)
+        if self._leaders is not None:
+            leaders = self._leaders.sample(t_ns)
+            sample.values.update(leaders.values)
+            sample.stamps_ns.update(leaders.stamps_ns)
+            sample.stale.extend(leaders.stale)
+        return sample
+
+    def _count_late(self, t_ns: int, stamps: np.ndarray) -> None:
+        """A message that is used for the first time, though it is older than the row before, came too late for that."""
+        if self._last_ns is not None:
+            late = (stamps != self._last_stamps) & (stamps != NO_STAMP) & (stamps <= self._last_ns)
+            late[self._column[COMMAND]] = False  # a command answers a row, and comes after it
+            for column in np.flatnonzero(late):
+                self.late[self.stream_names[column]] += 1
+        self._last_ns, self._last_stamps = t_ns, stamps
 
     def _image(
         self, name: str, sample: Sample, stamps: np.ndarray, problems: dict[str, str]
@@ -143,7 +183,8 @@ class RigRows:
                 vectors[part.vector][part.columns] = part.reader.read(sample.values)
             except JointError as error:
                 broken[part.source] = str(error)
-                self._inputs.reject(part.source, str(error))
+                owner = self._inputs if part.source in self._inputs.counts else self._leaders
+                owner.reject(part.source, str(error))
         problems.update(broken)
         return vectors
 
@@ -171,14 +212,14 @@ def _stale(sample: Sample) -> dict[str, str]:
     return dict(text.split(": ", 1) for text in sample.stale)
 
 
-def _parts(rig: Rig, from_leader: bool) -> list[_Part]:
+def _parts(rig: Rig, with_leader: bool) -> list[_Part]:
     readers: Mapping = {"qpos": state_reader, "qvel": velocity_reader, "effort": effort_reader}
     parts = []
     for source in dict.fromkeys(channel.source for channel in rig.state):
         columns = [i for i, channel in enumerate(rig.state) if channel.source == source]
         of_source = rig.model_copy(update={"state": [rig.state[i] for i in columns]})
         parts += [_Part(vector, source, columns, make(of_source)) for vector, make in readers.items()]
-    if from_leader:
+    if with_leader:
         leader_reader(rig)  # says which action has no leader
         for source in rig.leader_sources:
             columns = [i for i, channel in enumerate(rig.action) if channel.leader.source == source]

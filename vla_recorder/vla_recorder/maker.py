@@ -1,0 +1,95 @@
+"""Makes the takes of a recorder node: rows out of its streams, a header out of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rclpy.node import Node
+
+from vla_recorder.episode.layout import EpisodeHeader
+from vla_recorder.provenance import software
+from vla_recorder.rows import RigRows
+from vla_recorder.streams import Streams
+from vla_recorder.take import Take
+from vla_recorder.texts import Texts
+from vla_rig.rig import Rig
+
+
+class TakeMaker:
+    """`rows`, `texts` and `received_before` are those of the newest take.
+
+    Raises JointError when actions are to come from leaders that the rig does not have.
+    """
+
+    def __init__(self, node: Node, rig: Rig, streams: Streams) -> None:
+        self._node, self._rig, self._streams = node, rig, streams
+        self._software = software()
+        self.checkpoint = ""  # identity of the policy that commands now, if one does
+        self.texts = Texts("")
+        self.rows: RigRows | None = None
+        self.received_before: dict[str, int] = {}  # messages of each stream until the take began
+        self._new_rows(self.texts)
+
+    def make(self, folder: Path, instruction: str, on_done: Callable[[Take, dict], None]) -> Take:
+        """A take that is not started yet. Raises EpisodeError when the folder cannot be written."""
+        texts = Texts(instruction, self._value("substeps"))
+        rows = self._new_rows(texts)
+        counts = self._streams.counts()
+        take = Take(
+            folder,
+            self._header(instruction, rows),
+            rows,
+            self._now_ns,
+            on_done=lambda report: on_done(take, report),
+            settle_s=self._value("settle_s"),
+            max_rows=self._value("max_rows"),
+            queue_rows=self._value("queue_rows"),
+        )
+        self.rows, self.texts = rows, texts
+        self.received_before = {name: count.received for name, count in counts.items()}
+        return take
+
+    def add_rates(self, take: Take, report: dict) -> None:
+        """How often messages came during a take, for its report."""
+        elapsed_s, counts = max(take.elapsed_s(), 1e-9), self._streams.counts()
+        for name, stream in report["streams"].items():
+            stream["rate_hz"] = (counts[name].received - self.received_before[name]) / elapsed_s
+
+    def _new_rows(self, texts: Texts) -> RigRows:
+        leaders = self._streams.leaders_beside(self._now_ns())
+        inputs, commands = self._streams.inputs, self._streams.commands
+        return RigRows(self._rig, inputs, commands, self._value("action_from"), leaders, texts)
+
+    def _header(self, instruction: str, rows: RigRows) -> EpisodeHeader:
+        rig, sim = self._rig, self._value("sim")
+        if self._value("use_sim_time") and not sim:
+            self._node.get_logger().warning(
+                "use_sim_time is set, but the episode says sim: false (parameter 'sim')"
+            )
+        return EpisodeHeader(
+            state_names=rig.state_names,
+            state_units=[channel.unit for channel in rig.state],
+            action_names=rig.action_names,
+            action_units=[channel.unit for channel in rig.action],
+            cameras={name: (camera.height, camera.width) for name, camera in rig.cameras.items()},
+            stream_names=rows.stream_names,
+            stream_topics=rows.stream_topics,
+            control_rate_hz=rig.control_rate_hz,
+            instruction=instruction,
+            sim=sim,
+            rig=rig.to_yaml(),
+            action_from=self._value("action_from"),
+            checkpoint=self.checkpoint,
+            software=self._software,
+            image_form=self._value("image_form"),
+            jpeg_quality=self._value("jpeg_quality"),
+            jpeg_colour=self._value("jpeg_colour"),
+            leader=rows.leader,
+        )
+
+    def _value(self, parameter: str):
+        return self._node.get_parameter(parameter).value
+
+    def _now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds
