@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
-from vla_recorder.tools.command import FAILED, Command
+from vla_recorder.tools.command import DONE, FAILED, INTERRUPTED, Command
 from vla_recorder.tools.files import find
 
 
@@ -52,7 +52,9 @@ def _run(options: argparse.Namespace, what: str) -> int:
             return nodes[0]
 
         code = run_node(make, ["episode", *options.ros_args])
-    return code or (FAILED if any(node.failure for node in nodes) else 0)
+    if code or not nodes:
+        return code
+    return FAILED if nodes[0].failure else DONE if nodes[0].finished else INTERRUPTED
 
 
 def _one(argument: Path) -> list[Path]:

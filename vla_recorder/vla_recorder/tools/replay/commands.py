@@ -21,8 +21,9 @@ from vla_rig.rig import Rig
 from vla_rig.sinks import SinkError
 from vla_rig.ticker import Ticker
 
-_PATIENCE_S = 5.0  # for joint states, at the start and when they stop coming
+_PATIENCE_S = 3.0  # for joint states, at the start and when they stop coming
 _TAIL_S = 3.0  # for the gate's speed limit to let the last command through
+_LONGEST_STEP_S = 0.1  # ticks that were missed are caught up with to this extent
 _LOCKSTEP_S = 0.5  # for a simulated tick's joint states
 
 
@@ -53,34 +54,42 @@ class CommandReplay(Replay):
         self._diagnostics = RigDiagnostics(self, rig.name, self._inputs, self._commander.gate)
         self._ticker = Ticker(self, rig.control_rate_hz)
         self._healthy_s = time.monotonic()
-        self._row = 0
+        self._open, self._row = False, 0
+        self._last_ns: int | None = None  # tick of the last command; None while standing still
         self.begin()
 
-    def play(self) -> None:
-        trajectory, elapsed_s, last_ns = None, 0.0, 0
+    def play(self) -> bool:
+        trajectory, elapsed_s, before = None, 0.0, None
         with bar(len(self._commands), "replay") as progress:
             for t_ns in self._ticker:
                 measured = self._measured(t_ns)
                 if measured is None:
-                    last_ns = t_ns
+                    self._last_ns = None
                     continue
-                if trajectory is None:
-                    trajectory = self._start(measured)
-                else:
-                    elapsed_s += (t_ns - last_ns) * 1e-9
-                last_ns = t_ns
+                if not self._open:
+                    self._commander.open()  # looks for rivals for a while: what was measured is old afterwards
+                    self._open = True
+                    continue
+                trajectory = trajectory or self._start(measured)
+                elapsed_s += self._step_s(t_ns)
                 passed = self._commander.command(trajectory.at(elapsed_s), measured, t_ns)
                 self._row = trajectory.row(elapsed_s)
                 progress.update(self._row + 1 - progress.n)
                 over_s = elapsed_s - trajectory.duration_s
-                if over_s >= 0 and (not passed.interventions or over_s > _TAIL_S):
+                if over_s > _TAIL_S or (over_s >= 0 and np.array_equal(passed.sent, before)):
                     self._report()
-                    return
+                    return True
+                before = passed.sent
+        return False
+
+    def _step_s(self, t_ns: int) -> float:
+        """How far the replay goes on with this tick; nowhere with the first one and after standing still."""
+        last_ns, self._last_ns = self._last_ns, t_ns
+        return 0.0 if last_ns is None else min((t_ns - last_ns) * 1e-9, _LONGEST_STEP_S)
 
     def _start(self, measured: np.ndarray) -> Trajectory:
         row_s = 1.0 / ((self._episode.control_rate_hz or self._rig.control_rate_hz) * self._speed)
         trajectory = Trajectory(self._rig, self._commands, row_s, measured)
-        self._commander.open()
         seconds = trajectory.duration_s - trajectory.approach_s
         self.get_logger().info(
             f"THE ROBOT MOVES: {trajectory.approach_s:.1f} s to the first command, then {len(self._commands)} rows in "
@@ -116,7 +125,7 @@ class CommandReplay(Replay):
         )
 
     def close(self) -> None:
-        if self._row and not self.failure and self._row + 1 < len(self._commands):
+        if not self.finished and self._commander.sent:
             self.get_logger().info(f"stopped at row {self._row} of {len(self._commands)}: followers hold")
         self._commander.stop("shutting down")
         self._ticker.stop()

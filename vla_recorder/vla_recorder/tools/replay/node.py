@@ -18,11 +18,14 @@ _REAL_WAIT_S, _SIM_WAIT_S = 0.1, 0.002
 
 
 class Replay(Node):
-    """Runs `play()` in a thread; when that is over, or fails, the process ends. `failure` says why it failed."""
+    """Runs `play()` in a thread; when that is over, or fails, the process ends.
+
+    `failure` says why it failed; `finished` that it came to its end.
+    """
 
     def __init__(self) -> None:
         super().__init__("replay")
-        self.failure = ""
+        self.failure, self.finished = "", False
         self.stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -30,8 +33,8 @@ class Replay(Node):
         """To be called when the node is complete."""
         self._thread = start_worker(self, self._run, "replay")
 
-    def play(self) -> None:
-        """The replay itself, until its end or `stopping`. EpisodeError or GateClosedError: it cannot go on."""
+    def play(self) -> bool:
+        """The replay itself; True at its end, False when stopped. EpisodeError or GateClosedError: it cannot go on."""
         raise NotImplementedError
 
     def now_ns(self) -> int:
@@ -51,7 +54,7 @@ class Replay(Node):
 
     def _run(self) -> None:
         try:
-            self.play()
+            self.finished = self.play()
         except (EpisodeError, GateClosedError) as error:
             self.failure = str(error)
             self.get_logger().error(self.failure)

@@ -29,12 +29,12 @@ class ObservationReplay(Replay):
         super().__init__()
         self.published = 0
         self._speed, self._row_s = speed, 1.0 / (episode.control_rate_hz or rig.control_rate_hz)
-        self._episode, self._streams, self._publishers = episode, {}, {}
+        self._episode, self._streams, self._outputs = episode, {}, {}
         for name, topic, messages in stream_messages(episode, rig):
             # reliable offers serve reliable and best-effort subscribers alike
             depth = 4 if isinstance(messages, CameraMessages) else 10
             self._streams[name] = messages
-            self._publishers[name] = self.create_publisher(messages.kind, topic, qos.reliable(depth))
+            self._outputs[name] = self.create_publisher(messages.kind, topic, qos.reliable(depth))
         missing = sorted(set(rig.cameras) - set(self._streams))
         if missing:
             self.get_logger().warning(
@@ -42,12 +42,12 @@ class ObservationReplay(Replay):
             )
         self.begin()
 
-    def play(self) -> None:
+    def play(self) -> bool:
         schedule = events(self._episode, list(self._streams), self._row_s)
         if not schedule:
             raise EpisodeError(f"{self._episode.path}: has nothing to publish")
         if not self._wait_for_listeners():
-            return
+            return False
         self._refuse_rivals()
         first_ns, start_ns, late_ns = schedule[0].stamp_ns, self.now_ns() + _LEAD_NS, 0
         with bar(len(schedule), "replay", "messages") as progress:
@@ -56,9 +56,9 @@ class ObservationReplay(Replay):
                 message = self._streams[event.stream].message(event.row, Time(nanoseconds=at_ns))
                 if not self.wait_until(at_ns):
                     self.get_logger().info(f"stopped after {self.published} messages, at row {event.row}")
-                    return
+                    return False
                 if message is not None:
-                    self._publishers[event.stream].publish(message)
+                    self._outputs[event.stream].publish(message)
                     self.published += 1
                     late_ns = max(late_ns, self.now_ns() - at_ns)
                 progress.update()
@@ -66,6 +66,7 @@ class ObservationReplay(Replay):
         self.get_logger().info(
             f"replayed {self.published} messages in {seconds:.2f} s; the latest was {late_ns * 1e-6:.1f} ms late"
         )
+        return True
 
     def _wait_for_listeners(self) -> bool:
         """False when stopped while waiting."""
@@ -74,13 +75,13 @@ class ObservationReplay(Replay):
         while not count or time.monotonic() - since_s < _SETTLED_S:
             if self.stopping.wait(0.05):
                 return False
-            now = sum(publisher.get_subscription_count() for publisher in self._publishers.values())
+            now = sum(publisher.get_subscription_count() for publisher in self._outputs.values())
             if now != count:
                 count, since_s = now, time.monotonic()
         return True
 
     def _topics(self) -> list[str]:
-        return [publisher.topic_name for publisher in self._publishers.values()]
+        return [publisher.topic_name for publisher in self._outputs.values()]
 
     def _refuse_rivals(self) -> None:
         taken = [topic for topic in self._topics() if self.count_publishers(topic) > 1]
