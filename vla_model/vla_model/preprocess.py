@@ -18,7 +18,8 @@ class Preprocessor:
     """Everything between a camera frame and the towers. After each step pixels are whole levels, as in the reference.
 
     Not a module: its constants stay float32 in a bfloat16 model, whose towers round the finished pixels, as
-    published. They are made once per device, so that on CUDA all steps after `jpeg` can be captured in a graph.
+    published. The first call with a frame size makes them, once per device; on CUDA all steps after `jpeg` can then
+    be captured in a graph.
     """
 
     def __init__(self, config: VisionConfig):

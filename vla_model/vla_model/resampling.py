@@ -17,8 +17,8 @@ class Stretch:
     Pixel centres at half-integers, the kernel widened by the ratio, its weights renormalised at the borders:
     tf.image.resize(antialias=True) and Pillow's resize. Values are rounded half-even and clipped at the end.
 
-    Away from the CPU it is two matrix products, rows and columns, whose matrices are made once per length
-    and device: neither constants nor synchronisation inside, so that it can be captured in a CUDA graph.
+    Away from the CPU it is two matrix products, rows and columns. Their matrices are made by the first call with
+    a size and kept per length and device: later calls can be captured in a CUDA graph.
     """
 
     def __init__(self, size: int, mode: str):
