@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
+from tiny_model import observation, statistics, tiny_config
 
 from vla_model import presets
 from vla_model.grippers import Grippers
+from vla_model.policy import build_policy
 
 CONVENTIONS = ("none", "libero", "calvin")
 any_float = st.floats(-3, 3, width=32)
@@ -54,6 +56,16 @@ def test_the_published_conventions_value_by_value():
 def test_what_is_not_a_number_never_becomes_a_command(convention):
     chunk = np.array([[0.0, np.nan]])
     assert np.isnan(Grippers(convention, (1,)).decode(chunk)[0, 1])
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS[1:])
+def test_a_policy_commands_its_grippers_and_nothing_else_changes(convention):
+    plain, converting = (
+        build_policy(tiny_config(**changes), statistics(), "rig").predict(observation())
+        for changes in ({}, {"gripper": convention, "gripper_dims": (1, 5)})
+    )
+    assert np.isin(converting[:, [1, 5]], [-1, 1]).all()
+    assert np.array_equal(converting, Grippers(convention, (1, 5)).decode(plain))
 
 
 @pytest.mark.parametrize(
