@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import shutil
 import threading
 import time
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vla_recorder.backlog import Backlog
+from vla_recorder.episode import images
 from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
 from vla_recorder.episode.writer import FLUSH_INTERVAL_S, EpisodeWriter
 from vla_recorder.quality import Standards
@@ -20,7 +21,7 @@ from vla_recorder.quality import Standards
 DISK_RESERVE_BYTES = 256 << 20  # end while there is still room to finish the file
 _CLOCK_BACK_NS = 1_000_000_000
 _CLOCK_AHEAD_NS = 10_000_000_000  # a simulated clock that just began, a machine that slept
-_END = object()  # after the last row in the queue
+QUEUE_BYTES = 192 << 20  # about what the rings of messages hold anyway: queued rows share their frames
 
 
 class RowSource(Protocol):
@@ -50,21 +51,16 @@ def grid_at_or_after(t_ns: int, period_ns: int) -> int:
     return -(-t_ns // period_ns) * period_ns
 
 
-def bytes_per_row(header: EpisodeHeader) -> int:
-    frames = sum(height * width * 3 for height, width in header.cameras.values())
-    numbers = 3 * len(header.state_names) + 2 * len(header.action_names)
-    return frames + 4 * numbers + 14 * len(header.stream_names)
-
-
 class Take:
-    """Rows at grid times -> bounded queue -> writer thread -> file.
+    """Rows at grid times -> bounded queue, JPEG encoders -> writer thread -> file.
 
     A row thread asks the source at every grid time, the writer thread owns the file. The row of time t is taken
     once the source has settled, or `settle_s` after the row's time is over, on the node's clock and on the
     wall's. No row is written before every stream is healthy once; afterwards every grid time gives a row. The
-    take ends when asked (`stop`), when `max_rows` are there, when the disk cannot keep up or fails, or when the
-    clock jumps; whatever the reason, what was recorded is saved and `on_done(report)` is called from the row
-    thread.
+    take ends when asked (`stop`), when `max_rows` are there, when the disk or the encoders cannot keep up
+    (`queue_fill` comes to 1), when the disk is nearly full or fails, or when the clock jumps; whatever the
+    reason, what was recorded is saved and `on_done(report)` is called from the row thread. The file has its name
+    then; `writer.wait_synced` waits until a power cut cannot take it any more.
 
     Raises EpisodeError when the folder cannot be written.
     """
@@ -79,6 +75,7 @@ class Take:
         settle_s: float = 0.1,
         max_rows: int = 0,
         queue_rows: int = 100,
+        queue_bytes: int = QUEUE_BYTES,
         steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.header = header
@@ -86,6 +83,7 @@ class Take:
         self._standards = Standards.of_header(header)
         self.tally = self._standards.tally()
         self.problems: dict[str, str] = {}  # of the newest row, by stream
+        self.instruction = header.instruction  # the newest; the file keeps it as its instruction
         self.checkpoint = header.checkpoint  # of the newest policy that commanded
         self.report: dict | None = None
         self._source, self._now_ns, self._on_done = source, now_ns, on_done
@@ -98,9 +96,12 @@ class Take:
         self._patience_ns = self._period_ns + round(settle_s * 1e9)
         self.start_ns = now_ns()
         self._next_ns = grid_at_or_after(self.start_ns, self._period_ns)
-        self._queue: queue.Queue = queue.Queue(queue_rows)
+        self._backlog = Backlog(
+            queue_rows, queue_bytes, self._encode if header.image_form == "jpeg" else None
+        )
         self._ending: Ending | None = None
-        self._write_problem = ""
+        self._trouble = ""  # why the take must end, though rows can be written
+        self._write_problem = ""  # why no row can be written any more
         self._stop = threading.Event()
         self._finished = threading.Event()
         # not daemons: an interpreter that exits waits until the episode is saved
@@ -139,7 +140,8 @@ class Take:
 
     @property
     def queue_fill(self) -> float:
-        return self._queue.qsize() / self._queue.maxsize
+        """How full the queue of rows is, 0 to 1; at 1 the take ends."""
+        return self._backlog.fill
 
     @property
     def waiting_for(self) -> str:
@@ -170,7 +172,8 @@ class Take:
             ending = self._take_row(late=not settled)
             if ending is not None:
                 return ending
-        return Ending(self._write_problem) if self._write_problem else None
+        problem = self._write_problem or self._trouble
+        return Ending(problem) if problem else None
 
     def _waited_enough(self, now_ns: int) -> bool:
         """Whether the next row's patience is over, by the node's clock and by the wall's.
@@ -192,10 +195,8 @@ class Take:
         self._next_ns += self._period_ns
         if self.problems and not self.rows:
             return None
-        try:
-            self._queue.put_nowait(row)
-        except queue.Full:
-            return Ending(f"the disk cannot keep up: {self._queue.maxsize} rows were waiting to be written")
+        if not self._backlog.put(row):
+            return Ending(self._backlog.why_full())
         self.tally.add_row(row, late)
         if 0 < self._max_rows <= self.rows:
             return Ending(f"{self._max_rows} rows recorded (max_rows)")
@@ -220,7 +221,7 @@ class Take:
             ending = Ending(f"internal error: {error!r}")
         self._ending = self._ending or ending
         self._stop.set()
-        self._queue.put(_END)
+        self._backlog.end()
         self._write_thread.join()
         try:
             self._on_done(self.report)
@@ -228,63 +229,69 @@ class Take:
             self._finished.set()
 
     def _write(self) -> None:
-        while (row := self._next_row()) is not _END:
-            if not self._write_problem:
-                self._write_problem = self._write_row(row)
+        while not self._backlog.drained:
+            problem = self._write_next()
+            self._write_problem = self._write_problem or problem
+        self._backlog.close()
         self._finish(self._ending)
 
-    def _next_row(self):
-        """A row, None when none came for a while, or _END."""
+    def _write_next(self) -> str:
+        """Append a row, or flush when none came for a while; returns why nothing more can be written."""
         try:
-            return self._queue.get(timeout=FLUSH_INTERVAL_S)
-        except queue.Empty:
-            return None
-
-    def _write_row(self, row: Row | None) -> str:
-        """Append a row, or flush when there is none; returns why writing must end, or nothing."""
-        try:
+            row = self._backlog.get(FLUSH_INTERVAL_S)
+            if self._write_problem:
+                return ""
             if row is None:
                 self.writer.flush_if_due()
             else:
                 self.writer.append(row)
         except EpisodeError as error:
             return str(error)
-        return "the disk is nearly full" if self._disk_full() else ""
+        except Exception as error:
+            traceback.print_exc()
+            return f"internal error: {error!r}"
+        self._trouble = self._trouble or self.writer.trouble or self._disk_full()
+        return ""
 
-    def _disk_full(self) -> bool:
+    def _disk_full(self) -> str:
         if self.writer.rows % 50:
-            return False
-        return shutil.disk_usage(self.writer.folder).free < DISK_RESERVE_BYTES
+            return ""
+        try:
+            free = shutil.disk_usage(self.writer.folder).free
+        except OSError:
+            return ""  # the folder was removed: the writer says so
+        return "the disk is nearly full" if free < DISK_RESERVE_BYTES else ""
+
+    def _encode(self, image) -> bytes:
+        return images.encode(image, self.header.jpeg_quality, self.header.jpeg_colour)
 
     def _finish(self, ending: Ending) -> None:
         reason = self._write_problem or ending.reason
+        quality = self._standards.judge(self.tally).as_dict()
         try:
-            if self.writer.failed:
-                path = self.writer.path
-            elif not ending.save:
+            if not ending.save:
                 path = self.writer.discard(reason)
             elif self.writer.rows == 0:
                 path = self.writer.discard(reason := self.waiting_for or f"{reason}, before the first row")
             else:
-                path = self.writer.close(reason, ending.label, self.checkpoint)
-            saved = path == self.writer.final_path
-        except EpisodeError as error:
-            path, saved, reason = self.writer.path, False, str(error)
-        self.report = self._make_report(path, saved, reason, ending)
-
-    def _make_report(self, path: Path, saved: bool, reason: str, ending: Ending) -> dict:
+                path = self.writer.close(reason, ending.label, self.checkpoint, quality, self.instruction)
+        except Exception as error:
+            path, reason = self.writer.path, str(error)
+            if not isinstance(error, EpisodeError):
+                traceback.print_exc()
+                reason = f"internal error: {error!r}"
         rows = self.writer.flushed_rows
-        return {
+        self.report = {
             "path": str(path),
-            "saved": saved,
+            "saved": path == self.writer.final_path,
             "end_reason": reason,
             "label": ending.label,
-            "instruction": self.header.instruction,
+            "instruction": self.instruction,
             "rows": rows,
             "seconds": rows * self._period_ns * 1e-9,
             "rate_hz": self.header.control_rate_hz,
             "late_rows": self.late_rows,
             "streams": self.tally.streams(),
             "interventions": dict(self.tally.interventions),
-            "quality": self._standards.judge(self.tally).as_dict(),
+            "quality": quality,
         }

@@ -118,6 +118,13 @@ def append_lengths(file: h5py.File, begin: int, lengths: Sequence[Mapping[str, i
     dataset[:, begin:] = np.transpose([[row[camera] for camera in sorted(row)] for row in lengths])
 
 
+def describe(file: h5py.File, attributes: Mapping[str, str]) -> None:
+    """Set attributes of /vla that are known at the end; an instruction stands elsewhere, too."""
+    file[layout.VLA].attrs.update(attributes)
+    if "instruction" in attributes:
+        file[layout.LANGUAGE][0] = attributes["instruction"]
+
+
 def _write_attributes(file: h5py.File, header: EpisodeHeader) -> None:
     file.attrs[layout.SIM_ATTR] = np.bool_(header.sim)
     values = dataclasses.asdict(header)

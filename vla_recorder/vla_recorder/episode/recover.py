@@ -80,7 +80,7 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[i
             store.finish()
             if rows == 0:
                 target = trash_path(path.parent, index)
-                target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(exist_ok=True)
             if path != target:
                 os.rename(path, target)
             disk.sync_folder(target.parent)
@@ -104,9 +104,8 @@ def _complete(store: TransactionalFile, attributes: Mapping[str, str]) -> int:
         for dataset, axis in _by_row(file):
             if dataset.shape[axis] > rows:
                 dataset.resize(rows, axis=axis)
-        attrs = file[layout.VLA].attrs
-        if not attrs["end_reason"]:
-            attrs.update({"ended": datasets.now_text(), **attributes})
+        if not file[layout.VLA].attrs["end_reason"]:
+            datasets.describe(file, {"ended": datasets.now_text(), **attributes})
     return rows
 
 

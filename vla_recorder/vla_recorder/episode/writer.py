@@ -120,18 +120,24 @@ class EpisodeWriter:
         label: str = "none",
         checkpoint: str | None = None,
         quality: Mapping | None = None,
+        instruction: str | None = None,
     ) -> Path:
         """Finish the file and give it its final name; returns it. Raises EpisodeError when the disk refuses.
 
-        `checkpoint` replaces the header's, for policies that began to command later. `quality` is stored as JSON.
+        `checkpoint` and `instruction` replace the header's: a policy may begin to command later, and people change
+        their minds. `quality` is stored as JSON.
         The file may still be on its way to the disk when this returns: see `wait_synced`.
         """
-        attributes = {"label": label}
-        if checkpoint is not None:
-            attributes["checkpoint"] = checkpoint
-        if quality is not None:
-            attributes["quality"] = json.dumps(quality)
-        return self._finish(self.final_path, end_reason, attributes)
+        if label not in layout.LABELS:
+            raise ValueError(f"label must be one of {layout.LABELS}, got {label!r}")
+        given = {
+            "label": label,
+            "checkpoint": checkpoint,
+            "instruction": instruction,
+            "quality": None if quality is None else json.dumps(quality),
+        }
+        known = {name: value for name, value in given.items() if value is not None}
+        return self._finish(self.final_path, end_reason, known)
 
     def discard(self, end_reason: str = "discarded") -> Path:
         """Finish the file but move it to `trash/`, under a name that never clashes; returns it."""
@@ -145,14 +151,12 @@ class EpisodeWriter:
         return done
 
     def _finish(self, target: Path, end_reason: str, attributes: dict[str, str]) -> Path:
-        if attributes.get("label", "none") not in layout.LABELS:
-            raise ValueError(f"label must be one of {layout.LABELS}, got {attributes['label']!r}")
         attributes |= {"end_reason": end_reason, "ended": datasets.now_text()}
         if not self.failed:
             with contextlib.suppress(EpisodeError):  # then it has failed, and is recovered
                 self._complete(attributes)
         if self.failed:
-            recover.conclude(self.path, target, attributes)
+            _, target = recover.conclude(self.path, target, attributes)
         else:
             self._move(target)
         self.path = target
@@ -161,7 +165,7 @@ class EpisodeWriter:
     def _complete(self, attributes: Mapping[str, str]) -> None:
         self.flush()
         with self._giving_up():
-            self._file[layout.VLA].attrs.update(attributes)
+            datasets.describe(self._file, attributes)
             self._file.close()
             self._store.commit()
             self._store.finish()
