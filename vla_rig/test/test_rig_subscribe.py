@@ -46,8 +46,8 @@ def test_the_subscription_follows_what_is_offered(graph, listener, offered, expe
     wait_until(lambda: asked(graph) == [expected], f"the subscription to be {expected}")
 
 
-def test_a_best_effort_publisher_that_comes_later_is_heard_beside_the_reliable_one(graph, listener):
-    received = []
+def test_a_best_effort_publisher_that_comes_later_is_heard_beside_the_reliable_one(graph, listener, capfd):
+    received, said = [], []
     subscription = EveryMessage(listener.node, Int64, "numbers", lambda m: received.append(m.data), 10)
     first = graph.publisher(Int64, "numbers", qos.reliable(5))
     flows(first, received, 1)
@@ -55,6 +55,8 @@ def test_a_best_effort_publisher_that_comes_later_is_heard_beside_the_reliable_o
     flows(second, received, 2)
     flows(first, received, 3)
     wait_until(lambda: asked(graph) == [BEST_EFFORT], "the new subscription to be known")
+    text = "numbers: /test_graph offers best effort"
+    wait_until(lambda: text in (said.append(capfd.readouterr().err) or "".join(said)), text)
     subscription.close()
     wait_until(lambda: asked(graph) == [], "the subscription to go")
 

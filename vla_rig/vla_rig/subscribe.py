@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
 from vla_rig import qos
+
+_NAMES_KNOWN_S = 1.0
+"""A publisher is discovered before the name of its node is."""
 
 
 class EveryMessage:
@@ -50,14 +54,19 @@ class EveryMessage:
             return
         self._node.destroy_subscription(self._subscription)
         self._subscription = self._subscribe(ReliabilityPolicy.BEST_EFFORT)
-        names = ", ".join(
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._teller = self._node.create_timer(_NAMES_KNOWN_S, self._tell, clock=steady)
+
+    def _tell(self) -> None:
+        self._node.destroy_timer(self._teller)
+        names = [
             _full_name(info)
             for info in publishers(self._node, self._topic)
             if info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-        )
-        self._node.get_logger().warning(
-            f"{self._topic}: {names or 'a publisher'} offers best effort, so messages lost on the way are not sent "
-            "again; a reliable publisher would"
+        ]
+        self._node.get_logger().info(
+            f"{self._topic}: {', '.join(names) or 'a publisher'} offers best effort, so that messages lost on the way "
+            "are not sent again"
         )
 
     def close(self) -> None:
