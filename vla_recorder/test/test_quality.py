@@ -119,6 +119,15 @@ def test_commands_count_only_where_they_are_the_action():
     assert quality.streams["command"]["stale"] == 100
 
 
+def test_leaders_count_only_where_they_are_the_action():
+    names = [*head_of().stream_names[:4], "follower_left", "leader_left", "command"]
+    rows = healthy(head_of())
+    for one in rows:
+        one.fresh[names.index("leader_left")] = False
+    assert judged(head_of(stream_names=names), rows).verdict == "good", "a rollout of a policy has no leaders"
+    assert judged(head_of(stream_names=names, action_from="leader"), rows).verdict == "bad"
+
+
 def test_nothing_recorded_is_bad():
     assert judged(head_of(), []).reasons == ["no rows"]
 

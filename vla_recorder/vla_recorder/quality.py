@@ -57,10 +57,11 @@ class Standards:
 
     @classmethod
     def _of(cls, names: Sequence[str], rate_hz: float, rig_text: str, action_from: str) -> Standards:
-        nominal_hz, limits = _of_rig(rig_text)
+        nominal_hz, leaders, limits = _of_rig(rig_text)
         rates_hz = {name: nominal_hz[name] for name in names if name in nominal_hz}
-        # one command for each row; where the leaders give the action, nobody needs to command
-        needed = [name for name in names if name != COMMAND or action_from != "leader"]
+        # the action comes from the commands, one for each row, or from the leaders: the others are only recorded
+        beside = {COMMAND} if action_from == "leader" else leaders
+        needed = [name for name in names if name not in beside]
         return cls(list(names), 1.0 / rate_hz, rates_hz | {COMMAND: rate_hz}, needed, limits)
 
     def tally(self) -> Tally:
@@ -119,13 +120,14 @@ def quality_of(episode: EpisodeReader) -> Quality | None:
 
 
 @lru_cache(maxsize=4)  # checking a rig file takes 30 ms, at the start of each episode
-def _of_rig(rig_text: str) -> tuple[dict[str, float], Recording]:
-    """Nominal rates by stream, and the limits. None and the usual ones without a rig file of ours."""
+def _of_rig(rig_text: str) -> tuple[dict[str, float], set[str], Recording]:
+    """Nominal rates by stream, streams of leaders only, the limits. Nothing, and the usual limits, without our rig."""
     try:
         rig = rig_from_yaml(rig_text)
     except RigError:
-        return {}, Recording()
-    return {name: stream.rate_hz for name, stream in (rig.cameras | rig.joint_sources).items()}, rig.recording
+        return {}, set(), Recording()
+    rates_hz = {name: stream.rate_hz for name, stream in (rig.cameras | rig.joint_sources).items()}
+    return rates_hz, set(rig.leader_sources) - set(rig.follower_sources), rig.recording
 
 
 def _over(what: str, share: float, limit: Limit) -> Iterator[tuple[int, str]]:
