@@ -4,7 +4,7 @@ PYTHON ?= python3
 IN_ENV = source env.bash &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-slow bench lint shell clean clean-all
+.PHONY: help setup build demo test test-slow bench bench-gpu lint shell clean clean-all
 
 help:  ## this list
 	@echo "VLA models on dual-arm ROS 2 robots. Every target sets the workspace up first, if that has not been done."
@@ -27,6 +27,9 @@ test-slow: setup  ## the slow tests alone
 
 bench: setup  ## speed and latency figures of this machine
 	@$(IN_ENV) python -m bench
+
+bench-gpu: setup  ## inference at full size on a CUDA GPU, with its roofline; a table in build/bench-gpu.md
+	@$(IN_ENV) python -m bench.gpu $(BENCH_GPU)
 
 lint: setup  ## ruff: rules and format
 	@$(IN_ENV) ruff check . && ruff format --check .

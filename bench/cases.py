@@ -30,9 +30,9 @@ class Case:
         return f"{HEADS[self.head]}, {self.cameras} camera{'s' * (self.cameras > 1)}"
 
     def config(self, size: str) -> ModelConfig:
-        """'small': the sound form on a CPU. 'full': the published form and size, without the JPEG round trip.
+        """'small': the sound form on a CPU. 'full': the published form and size, split by the number of cameras.
 
-        A round trip costs the host the same in ours and theirs; it is measured by itself.
+        Without the published JPEG round trip, which costs the host the same in ours and theirs.
         """
         names = tuple(f"camera_{i}" for i in range(self.cameras))
         rig = (names, STATE_DIM, ACTION_DIM, HORIZON, DT_S)

@@ -1,20 +1,24 @@
-"""What a call costs besides its time: operations dispatched, kernels launched, memory."""
+"""What a call costs on a device: time, launches, memory. The CPU counts operations where a GPU counts kernels."""
 
 from __future__ import annotations
 
 import gc
 import os
+import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.row import times_us
+
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own notes
 
 Call = Callable[[], object]
-_MEMORY = "[memory]"
+Side = TypeVar("Side")  # has `predict`
 _LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
 # allocate or rename, and compute nothing
 _FREE = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::_unsafe_view"}
@@ -51,55 +55,91 @@ def host_peak_mb(call: Call) -> float:
         call()
     held = peak = 0
     for event in profiler.profiler.kineto_results.events():
-        if event.name() == _MEMORY:
+        if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)
     return peak / 1e6
 
 
-@dataclass(frozen=True)
-class Launches:
-    """Of one call: what the host asks for, and what the device then runs (kernels, copies, fills)."""
+class Cpu:
+    """One core, float32."""
 
-    host: int
-    device: int
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self) -> None:
+        self.name = f"{platform.machine()} CPU, 1 thread"
+        torch.set_num_threads(1)
+
+    def built(self, make: Callable[[], Side]) -> tuple[Side, float]:
+        """What `make` returns, and the MB that a call of its `predict` holds at a time."""
+        side = make()
+        side.predict()
+        return side, host_peak_mb(side.predict)
+
+    def model_times_ms(self, ours: Call, theirs: Call, rounds: int) -> np.ndarray:
+        return times_us(ours, theirs, rounds) / 1e3
+
+    def launches(self, call: Call) -> dict[str, int]:
+        return {"operations": operations(call)}
 
 
-def launches(call: Call) -> Launches:
-    """Counted by CUPTI; a CUDA graph is one launch of many kernels."""
-    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
-    with profile(activities=activities) as profiler:
-        call()
+class Cuda:
+    """A GPU, bfloat16."""
+
+    dtype = torch.bfloat16
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = torch.device("cuda", device.index or 0)
+        self.name = torch.cuda.get_device_name(self.device)
+        torch.cuda.set_device(self.device)
+
+    def built(self, make: Callable[[], Side]) -> tuple[Side, float]:
+        """What `make` returns, and the MB that it and calls of its `predict` keep reserved on the device.
+
+        Weights, graphs and their buffers are in it; what was needed only to build it is not.
+        """
+        self._tidy()
+        before = torch.cuda.memory_reserved()
+        side = make()
+        self._tidy()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(2):
+            side.predict()
         torch.cuda.synchronize()
-    events = profiler.profiler.kineto_results.events()
-    on_device = sum(event.device_type() == torch.autograd.DeviceType.CUDA for event in events)
-    return Launches(sum(event.name().startswith(_LAUNCHES) for event in events), on_device)
+        return side, (torch.cuda.max_memory_reserved() - before) / 1e6
+
+    def model_times_ms(self, ours: Call, theirs: Call, rounds: int) -> np.ndarray:
+        """Between CUDA events around each call, in turn: (2, rounds)."""
+        times = np.empty((2, rounds))
+        for call in (ours, theirs):
+            call()
+        for i in range(rounds):
+            for j, call in enumerate((ours, theirs)):
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                torch.cuda.synchronize()
+                start.record()
+                call()
+                end.record()
+                end.synchronize()
+                times[j, i] = start.elapsed_time(end)
+        return times
+
+    def launches(self, call: Call) -> dict[str, int]:
+        """Counted by CUPTI: what the host asks for, and what the device runs; a graph is one launch of many."""
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+            call()
+            torch.cuda.synchronize()
+        events = profiler.profiler.kineto_results.events()
+        return {
+            "launches by the host": sum(event.name().startswith(_LAUNCHES) for event in events),
+            "kernels and copies": sum(_on_device(event) for event in events),
+        }
+
+    @staticmethod
+    def _tidy() -> None:
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
-def device_peak_mb(make: Callable[[], Call]) -> tuple[Call, float]:
-    """What `make` returns, called twice, and the most device memory that it reserved (weights, graphs and all)."""
-    gc.collect()
-    torch.cuda.empty_cache()
-    before = torch.cuda.memory_reserved()
-    torch.cuda.reset_peak_memory_stats()
-    call = make()
-    gc.collect()
-    torch.cuda.empty_cache()  # what was needed to make it and is not any more
-    torch.cuda.reset_peak_memory_stats()
-    for _ in range(2):
-        call()
-    torch.cuda.synchronize()
-    return call, (torch.cuda.max_memory_reserved() - before) / 1e6
-
-
-def events_ms(call: Call, rounds: int) -> list[float]:
-    """Milliseconds of each call between CUDA events around it, so without the host's own work before and after."""
-    times = []
-    for _ in range(rounds):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return times
+def _on_device(event) -> bool:
+    return event.device_type() == torch.autograd.DeviceType.CUDA and not event.is_user_annotation()

@@ -1,9 +1,9 @@
 """The least time that one predict can take on a GPU: FLOPs and bytes counted from a config, against the GPU's peaks.
 
-    python -m bench.roofline            full published size, 1 to 3 cameras
+    python -m bench.roofline            full published size, 1 to 3 cameras, three heads
 
-Counted is what the chunk depends on and nothing else: no last tower blocks, no output matrix, no query or stop token
-that nobody reads, no stem; attention within its causal mask. Weights are read once; of the activations those count
+Counted is what our model computes: no last tower blocks, no output matrix, no query or stop token that nobody reads,
+no stem; attention within its causal mask. Weights are read once; of the activations those count
 that go from part to part, since what stays within a part can stay in the chip's cache. The parts follow one
 another, so their bounds add up. A measured time can only be longer.
 """
@@ -11,12 +11,12 @@ another, so their bounds add up. A measured time can only be longer.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-from vla_model import presets
+from bench.cases import HEADS, cases
 from vla_model.config import ModelConfig, TowerConfig
 
 BYTES = {"bfloat16": 2, "float32": 4}
@@ -101,24 +101,21 @@ def language_model(config: ModelConfig, prompt_tokens: int) -> Work:
 
 
 def head(config: ModelConfig) -> Work:
-    D, H, layers = config.llm.width, config.horizon, config.llm.layers
-    rows, K_t, K_a = H, config.task_tokens, config.query_tokens + 1
-    head = config.head
-    arms, sources, outputs = 1, 3, config.action_dim * (head.bins if head.type == "discrete" else 1)
-    if head.type == "dual_arm":
-        arms, sources, K_a = 2, 4, config.query_tokens // 2 + 1
-    own = 3 + 2 * (sources - 2)  # q, o and the FFN, and k and v of each source that has the chunk's length
-    keys = (sources - 2) * H + K_a + K_t
-    block = 2 * D * D * (own * H + 2 * (K_a + K_t)) + 4 * D * H * keys
+    """State token, blocks, output. The stem is a constant of the weights: one row, or one for each step."""
+    head, D, H = config.head, config.llm.width, config.horizon
+    two = head.type == "dual_arm"
+    arms, queries = (2, config.query_tokens // 2 + 1) if two else (1, config.query_tokens + 1)
+    outputs = config.action_dim * (head.bins if head.type == "discrete" else 1)
+    lengths = [H, queries, config.task_tokens, *[H] * two]  # of the sources: chunk, queries, task, other arm
+    sets = len(lengths) if two or head.block == "pro" else 1  # of k and v projections
     linear = D * D + D
-    projections = 2 * sources if head.block == "pro" or arms == 2 else 2
-    weights = layers * (arms * ((3 + projections) * linear + 2 * D) + 1)
+    block = 2 * D * D * (3 * H + 2 * sum(lengths)) + 4 * D * H * sum(lengths)  # three: q, o and the FFN's
+    weights = config.llm.layers * (arms * ((3 + 2 * sets) * linear + 2 * D) + 1)
     weights += arms * 2 * D + D * outputs + outputs + (config.state_dim + 1) * D + linear
-    # the stem is a constant of the weights: one row, or one for each step
-    weights += arms * H * D if head.step_embedding else D * (arms == 1)
-    states = layers * (config.task_tokens + config.query_tokens) * D
+    weights += arms * H * D if head.step_embedding else D * (not two)
+    states = config.llm.layers * (config.task_tokens + config.query_tokens) * D
     return Work(
-        flops=layers * arms * block + 2 * D * outputs * rows + 2 * D * (config.state_dim + D),
+        flops=config.llm.layers * arms * block + 2 * D * (H * outputs + config.state_dim + D),
         weights=weights,
         activations=states + H * config.action_dim,
     )
@@ -137,17 +134,14 @@ def _tower(config: ModelConfig, tower: TowerConfig, prefix: int, scales: int) ->
     )
 
 
-def table(parts: dict[str, Work], title: str) -> Table:
-    """FLOPs, bytes and bounds of each part and in all, bfloat16."""
-    out = Table(title=title, title_style="")
-    for column in ("part", "GFLOP", "MB", *(f"{name}, ms" for name in PEAKS)):
-        out.add_column(column, justify="left" if column == "part" else "right")
-    for name, part in parts.items():
-        bounds = (f"{part.bound_ms(peaks):.3f}" for peaks in PEAKS.values())
-        out.add_row(name, f"{part.flops / 1e9:.1f}", f"{part.bytes() / 1e6:.1f}", *bounds)
-    flops, size = (sum(x) for x in zip(*((p.flops, p.bytes()) for p in parts.values()), strict=True))
-    bounds = (f"{bound_ms(parts, peaks):.3f}" for peaks in PEAKS.values())
-    out.add_row("all", f"{flops / 1e9:.1f}", f"{size / 1e6:.1f}", *bounds)
+def lines(parts: dict[str, Work]) -> list[list[str]]:
+    """A head line, then FLOPs, bytes and bounds of each part and of all, in bfloat16."""
+    whole = Work(*(sum(numbers) for numbers in zip(*map(astuple, parts.values()), strict=True)))
+    out = [["part", "GFLOP", "MB", *(f"{name}, ms" for name in PEAKS)]]
+    for name, part in (parts | {"all": whole}).items():
+        own = parts if name == "all" else {name: part}
+        bounds = (f"{bound_ms(own, peaks):.3f}" for peaks in PEAKS.values())
+        out.append([name, f"{part.flops / 1e9:.1f}", f"{part.bytes() / 1e6:.1f}", *bounds])
     return out
 
 
@@ -155,12 +149,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--prompt-tokens", type=int, default=42, help="length of the prompt (default: 42)")
     args = parser.parse_args()
-    for cameras in (1, 2, 3):
-        names = tuple(f"camera_{i}" for i in range(cameras))
-        config = presets.published(names, 14, 14, 25, 0.02)
-        Console(width=100).print(
-            table(work(config, args.prompt_tokens), f"VLA-Adapter Pro, {cameras} camera(s)")
-        )
+    for case in cases([1, 2, 3], list(HEADS)):
+        header, *rows = lines(work(case.config("full"), args.prompt_tokens))
+        table = Table(*header, title=f"VLA-Adapter {case.name}", title_style="")
+        for line in rows:
+            table.add_row(*line)
+        Console(width=100).print(table)
 
 
 if __name__ == "__main__":
