@@ -9,6 +9,7 @@ from training_model import SETTINGS
 from vla_model import presets
 from vla_model.checkpoint import load
 from vla_model.policy import build_policy
+from vla_rig.rig_file import load_rig
 from vla_training.episodes import TrainingError, find_episodes, read_episodes
 from vla_training.shape import arm_dims, changed
 from vla_training.start import fitted_policy, fresh_policy
@@ -99,8 +100,19 @@ def test_a_checkpoint_takes_another_head_and_keeps_its_backbone(data, tmp_path):
     assert fresh == ["head.fc2.bias", "head.fc2.weight"]
 
 
-def test_arms_are_read_off_the_channels_names(data):
-    assert arm_dims(["left_waist", "left_gripper", "right_waist"]) == (2, 1)
+@pytest.mark.parametrize(("rig", "arms"), [("aloha", (7, 7)), ("aloha_sim", (7, 7)), ("teleavatar", (8, 8))])
+def test_arms_are_read_off_a_rigs_channels(rig, arms):
+    names = load_rig(rig).action_names
+    assert arm_dims(names) == arms
+    config = presets.small(CAMERAS, 14, sum(arms), 8, 0.02)
+    assert changed(config, ["head.type=dual_arm"], names).head.arm_dims == arms
+    assert (
+        changed(config, ["head.type=dual_arm", f"head.arm_dims=[1,{sum(arms) - 1}]"], names).head.arm_dims[0]
+        == 1
+    )
+
+
+def test_arms_that_the_channels_do_not_tell_must_be_said(data):
     for names in (["arm_x", "arm_y"], ["left_a", "right_a", "left_b"], ["right_a", "left_a"], ["left_a"]):
         with pytest.raises(TrainingError, match=r'say --model "head.arm_dims=\[7,7\]"'):
             arm_dims(names)
