@@ -43,9 +43,9 @@ class NaiveBlock(nn.Module):
         B, N, D = x.shape
         return x.view(B, N, self.num_heads, D // self.num_heads).transpose(1, 2)
 
-    def turned(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    def turned(self, q: Tensor, k: Tensor, table: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Both (B, heads, N, d) by positions 0 .. N - 1."""
-        cos, sin = (t.unsqueeze(0).unsqueeze(0) for t in self.rope(k.shape[2], k))
+        cos, sin = (t.unsqueeze(0).unsqueeze(0) for t in table)
         return q * cos + self._partner(q) * sin, k * cos + self._partner(k) * sin
 
     def attend(self, q: Tensor, sources: list[tuple[Tensor, Tensor]], task: int, gate: Tensor) -> Tensor:

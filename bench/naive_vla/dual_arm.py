@@ -29,21 +29,25 @@ class DualArmBlock(NaiveBlock):
     def forward(
         self, x: dict[str, Tensor], h_t: Tensor, h_a: dict[str, Tensor], p: Tensor
     ) -> dict[str, Tensor]:
-        left = self._arm("L", x["L"], x["R"], h_t, torch.cat([h_a["L"], p], dim=1))
-        right = self._arm("R", x["R"], x["L"], h_t, torch.cat([h_a["R"], p], dim=1))
-        return {"L": left, "R": right}
+        gate, table = torch.tanh(self.gating), self.rope(x["L"].shape[1], x["L"])
+        a = {s: torch.cat([h_a[s], p], dim=1) for s in ARMS}
+        outputs = {}
+        for s, other in zip(ARMS, reversed(ARMS), strict=True):
+            sources = {"self": x[s], "adap": a[s], "task": h_t, "inter": x[other]}
+            outputs[s] = self._attended(s, sources, gate, table)
+        return {s: getattr(self, f"ffn_{s}")(outputs[s] + x[s]) for s in ARMS}
 
-    def _arm(self, s: str, x: Tensor, other: Tensor, h_t: Tensor, a: Tensor) -> Tensor:
-        def project(kind: str, z: Tensor) -> Tensor:
-            return self.split(getattr(self, kind)(z))
+    def _attended(
+        self, s: str, sources: dict[str, Tensor], gate: Tensor, table: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        def project(name: str, z: Tensor) -> Tensor:
+            return self.split(getattr(self, name)(z))
 
-        gate = torch.tanh(self.gating)
-        inputs = {"self": x, "adap": a, "task": h_t, "inter": other}
-        k, v = ({n: project(f"{kind}_{s}_{n}", z) for n, z in inputs.items()} for kind in "kv")
-        q, k["self"] = self.turned(project(f"q_{s}", x), k["self"])
-        _, k["inter"] = self.turned(k["inter"], k["inter"])
-        o = self.attend(q, [(k[n], v[n]) for n in inputs], 2, gate)
-        return getattr(self, f"ffn_{s}")(getattr(self, f"o_{s}")(o) + x)
+        k, v = ({n: project(f"{kind}_{s}_{n}", z) for n, z in sources.items()} for kind in "kv")
+        q, k["self"] = self.turned(project(f"q_{s}", sources["self"]), k["self"], table)
+        _, k["inter"] = self.turned(k["inter"], k["inter"], table)
+        o = self.attend(q, [(k[n], v[n]) for n in sources], 2, gate)
+        return getattr(self, f"o_{s}")(o)
 
 
 class DualArmHead(nn.Module):

@@ -54,9 +54,9 @@ class ProBlock(NaiveBlock):
         q, k_s, v_s = (self.split(f(x)) for f in (self.q_proj, self.k_self, self.v_self))
         k_a, v_a = self.split(self.k_adapter(a)), self.split(self.v_adapter(a))
         k_t, v_t = self.split(self.k_task(h_t)), self.split(self.v_task(h_t))
-        q, k_s = self.turned(q, k_s)
-        _, k_a = self.turned(k_a, k_a)
-        _, k_t = self.turned(k_t, k_t)
+        q, k_s = self.turned(q, k_s, self.rope(k_s.shape[2], x))
+        _, k_a = self.turned(k_a, k_a, self.rope(k_a.shape[2], x))
+        _, k_t = self.turned(k_t, k_t, self.rope(k_t.shape[2], x))
         o = self.attend(q, [(k_s, v_s), (k_a, v_a), (k_t, v_t)], 2, gate)
         return self.ffn(self.o_proj(o) + x)
 
