@@ -8,6 +8,7 @@ from pathlib import Path
 from rclpy.node import Node
 
 from vla_recorder.episode.layout import EpisodeHeader
+from vla_recorder.header import episode_header
 from vla_recorder.provenance import software
 from vla_recorder.rows import RigRows
 from vla_recorder.streams import Streams
@@ -67,25 +68,17 @@ class TakeMaker:
             self._node.get_logger().warning(
                 "use_sim_time is set, but the episode says sim: false (parameter 'sim')"
             )
-        return EpisodeHeader(
-            state_names=rig.state_names,
-            state_units=[channel.unit for channel in rig.state],
-            action_names=rig.action_names,
-            action_units=[channel.unit for channel in rig.action],
-            cameras={name: (camera.height, camera.width) for name, camera in rig.cameras.items()},
-            stream_names=rows.stream_names,
-            stream_topics=rows.stream_topics,
-            control_rate_hz=rig.control_rate_hz,
+        return episode_header(
+            rig,
+            rows,
             instruction=instruction,
             sim=sim,
-            rig=rig.to_yaml(),
             action_from=self._value("action_from"),
             checkpoint=self.checkpoint,
             software=self._software,
             image_form=self._value("image_form"),
             jpeg_quality=self._value("jpeg_quality"),
             jpeg_colour=self._value("jpeg_colour"),
-            leader=rows.leader,
         )
 
     def _value(self, parameter: str):

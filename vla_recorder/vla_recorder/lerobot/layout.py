@@ -20,6 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vla_recorder.episode.layout import EpisodeError
+
 VERSION = "v3.0"
 CHUNK_FILES = 1000  # files per chunk folder
 DATA_FILE_BYTES = 100 << 20  # a new file begins after this
@@ -43,7 +45,7 @@ INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _ARROW = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
 
-class LeRobotError(Exception):
+class LeRobotError(EpisodeError):
     """A data set cannot be written or read; the text names the file or feature and what was expected."""
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from vla_recorder.tools.command import Command
-from vla_recorder.tools.commands import convert_images
+from vla_recorder.tools.commands import convert_bag, convert_images, convert_lerobot
 
 COMMAND = Command(
     "convert",
     "write episodes in another form, as new files",
-    commands=(convert_images.TO_JPEG, convert_images.TO_RAW),
+    commands=(
+        convert_images.TO_JPEG,
+        convert_images.TO_RAW,
+        convert_lerobot.TO_LEROBOT,
+        convert_lerobot.FROM_LEROBOT,
+        convert_bag.FROM_BAG,
+    ),
 )
