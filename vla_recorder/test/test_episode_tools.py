@@ -7,11 +7,14 @@ import h5py
 import numpy as np
 import pytest
 from recorder_episodes import CAMERAS, header, row
+from tool_episodes import write
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.writer import EpisodeWriter
+from vla_recorder.quality import quality_of
 from vla_recorder.tools.cli import main
 from vla_recorder.tools.pictures import contact_sheet, joint_plot
+from vla_recorder.tools.quality_page import quality_page
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_inspect_json_counts(path, capsys):
 
 def test_pictures(path, tmp_path, capsys):
     assert main(["inspect", str(path), "--pictures", str(tmp_path / "look")]) == 0
-    for what in ("cameras", "joints"):
+    for what in ("cameras", "joints", "quality"):
         picture = cv2.imread(str(tmp_path / "look" / f"episode_0_{what}.png"))
         assert picture.shape[0] > 500 and picture.std() > 10
 
@@ -94,3 +97,27 @@ def test_mistakes_are_one_line(path, tmp_path, capsys):
         said
         == f"episode: {tmp_path}/none.hdf5: no such file; give an episode, a folder of episodes, or a pattern\n"
     )
+
+
+def test_quality_page_draws_what_was_counted(tmp_path):
+    def change(rows):
+        for row in rows[10:14]:
+            row.fresh[1] = False
+        rows[5].interventions = ["velocity: left_waist", "position: left_elbow"]
+        rows[9].interventions = ["velocity: left_waist"]
+
+    with EpisodeReader(write(tmp_path, rows=40, change=change)) as episode:
+        quality = quality_of(episode)
+        figure = quality_page(episode, quality)
+        lines = np.reshape(figure.axes, (len(episode.stream_names) + 1, 2))
+        for line, stream in zip(lines, quality.streams.values(), strict=False):
+            assert [bar.get_height() for bar in line[0].patches] == stream["intervals"]
+        for i, name in enumerate(episode.stream_names):
+            np.testing.assert_array_equal(lines[i, 1].get_lines()[0].get_ydata(), 1000 * episode.ages_s[:, i])
+            assert len(lines[i, 1].patches) == (name == "cam_low")
+        stretch = lines[1, 1].patches[0]
+        assert stretch.get_x() == pytest.approx(0.2) and stretch.get_width() == pytest.approx(0.08)
+        position, velocity = lines[-1, 1].get_lines()
+        assert velocity.get_xdata().tolist() == pytest.approx([0.1, 0.18])
+        assert position.get_xdata().tolist() == pytest.approx([0.1])
+        assert "BAD: cam_low: stale rows: 10.0 % (bad above 2 %)" in figure.get_suptitle()

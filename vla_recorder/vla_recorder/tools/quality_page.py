@@ -43,8 +43,13 @@ def _histogram(cell: Axes, name: str, quality: Quality) -> None:
     cell.set_ylim(0, max(10, 3 * counts.max()))
     for i in np.flatnonzero(counts):
         cell.annotate(str(counts[i]), (i, counts[i]), ha="center", va="bottom", fontsize=7)
-    head = f"{name}: intervals, expected {1000 * stream['expected_interval_s']:.1f} ms"
-    cell.set_title(f"{head}; {stream['gaps']} gaps", fontsize=8, loc="left", pad=2)
+    expected_ms, longest_ms = 1000 * stream["expected_interval_s"], 1000 * stream["max_interval_s"]
+    cell.set_title(
+        f"{name}: intervals, expected {expected_ms:.1f} ms, longest {longest_ms:.1f} ms, gaps: {stream['gaps']}",
+        fontsize=8,
+        loc="left",
+        pad=2,
+    )
     cell.tick_params(labelsize=7)
 
 
@@ -60,7 +65,7 @@ def _ages(cell: Axes, episode: EpisodeReader, name: str) -> None:
     age_ms = 1000.0 * episode.ages_s[:, column]
     cell.plot(at_s, age_ms, color=STATE_COLOUR, linewidth=0.8)
     low, high = cell.get_ylim()
-    cell.set_ylim(min(low, 0.0), max(high, _LEAST_AGE_MS))
+    cell.set_ylim(min(1.3 * low, 0.0), max(high, _LEAST_AGE_MS))
     stale = ~fresh(episode, name)
     period_s = at_s[1] - at_s[0] if len(at_s) > 1 else 1.0
     for begin, end in _stretches(stale):
