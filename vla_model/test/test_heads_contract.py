@@ -224,6 +224,38 @@ def test_prepared_stem_gives_the_same_chunk_and_follows_new_weights(kind):
         assert not torch.equal(head.eval().trunk(features, state), plain)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@every_form
+@every_head
+def test_on_a_gpu_a_head_gives_what_it_gives_on_the_cpu_and_never_waits_for_it(kind, form):
+    config = head_config(kind, form, horizon=25)
+    head, features, state = random_head(config), random_features(config), random_state(config)
+    actions, noise, mask = random_actions(config), noise_of(config), torch.ones(2, 25)
+    raw = "logits" if config.head.type == "discrete" else "sample"
+    with torch.no_grad():
+        expected = getattr(head, raw)(features, state), head.loss(features, actions, state, mask, noise=noise)
+        head.cuda()
+        features = Features(
+            task_layers=tuple(h.cuda() for h in features.task_layers),
+            query_layers=tuple(h.cuda() for h in features.query_layers),
+        )
+        state, actions, mask, noise = (t.cuda() for t in (state, actions, mask, noise))
+        torch.cuda.synchronize()
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            head.sample(features, state)
+            chunk, result = (
+                getattr(head, raw)(features, state),
+                head.loss(features, actions, state, mask, noise=noise),
+            )
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    torch.testing.assert_close(chunk.cpu(), expected[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(result.loss.cpu(), expected[1].loss, rtol=1e-4, atol=1e-4)
+
+
 @every_head
 def test_a_backbone_without_layer_states_is_refused(kind):
     config = head_config(kind)

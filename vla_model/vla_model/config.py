@@ -169,7 +169,9 @@ class ModelConfig(_Section):
     vision: VisionConfig
     llm: LLMConfig
     projector_hidden: int = Field(gt=0, description="width of the projector's first layer")
-    action_queries: int = Field(64, gt=0)
+    action_queries: int = Field(
+        64, gt=0, description="published: 64; a dual_arm head gives each arm one half of them, published: 128"
+    )
     shifted_slices: bool = Field(
         False,
         description="published: the head's slices start one token early: task tokens lose the last patch and gain "

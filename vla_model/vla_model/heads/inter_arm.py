@@ -40,7 +40,10 @@ class InterArmBlock(nn.Module):
         self.gating = nn.Parameter(torch.full((1,), config.gate_init))
 
     def condition(self, h_t: Tensor, a: Tensor) -> Condition:
-        """Keys and values, each (2, B, heads, K, d), of task tokens h_t (B, K_t, D) and of a (2, B, K_a, D)."""
+        """Keys and values, each (2, B, heads, K, d), of task tokens h_t (B, K_t, D) and of a (2, B, K_a, D).
+
+        Independent of x. Arms share h_t but no weights, so each has keys and values of its own.
+        """
         both = h_t.expand(2, *h_t.shape)
         k_a, v_a = self._split("k_{}_adap", a), self._split("v_{}_adap", a)
         return Condition(k_a, v_a, self._split("k_{}_task", both), self._split("v_{}_task", both))
