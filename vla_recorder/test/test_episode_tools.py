@@ -101,8 +101,8 @@ def test_mistakes_are_one_line(path, tmp_path, capsys):
 
 def test_quality_page_draws_what_was_counted(tmp_path):
     def change(rows):
-        for row in rows[10:14]:
-            row.fresh[1] = False
+        for stale in rows[10:14]:
+            stale.fresh[1] = False
         rows[5].interventions = ["velocity: left_waist", "position: left_elbow"]
         rows[9].interventions = ["velocity: left_waist"]
 
