@@ -4,6 +4,9 @@ The naive model was compared with the public reference itself (VLA-Adapter 838a3
 4.40.1): hidden states and actions of the two were equal bit for bit, base and Pro, 1 to 3 cameras.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from parity import (
@@ -19,7 +22,13 @@ from parity import (
     plain_features,
 )
 
+from bench.naive_vla.policy import NaiveVLAPolicy
 from bench.naive_vla.weights import naive_of
+from vla_model.adapter import VLAAdapter
+from vla_model.checkpoint import Checkpoint
+from vla_model.normalize import describe
+from vla_model.policy import Observation, Policy
+from vla_model.tokenizer import build_tokenizer
 
 CASES = [
     pytest.param(cameras, *rig, head, form, id=f"{cameras}-{rig[0]}x{rig[1]}-{head}-{form}")
@@ -62,6 +71,25 @@ def test_every_layer_has_the_hidden_states_of_the_naive_model(cameras, form):
     states, features = naive_states(naive_of(model), images, ids), plain_features(model, images, ids)
     ours = [torch.cat(pair, dim=1) for pair in zip(features.task_layers, features.query_layers, strict=True)]
     torch.testing.assert_close(torch.stack(ours, dim=1), states, **FP32)
+
+
+def test_predict_from_camera_frames_in_the_published_form():
+    """JPEG, Lanczos, the crop after it, bounds of quantiles: within what one grey level makes of a chunk."""
+    config = model_config(2, 8, 7, "pro", "published")
+    pictures = {"jpeg_quality": 95, "resize": "lanczos3", "crop_area": 0.9, "crop_stage": "after_resize"}
+    changes = {"vision": config.vision.model_copy(update=pictures), "normalization": "bounds_q99"}
+    torch.manual_seed(0)
+    model = VLAAdapter(config.model_copy(update=changes))  # not noisy: that one makes much of a grey level
+    rng = np.random.default_rng(0)
+    values = {key: describe(rng.normal(size=(200, 7)) * 2 + 1) for key in ("action", "proprio")}
+    checkpoint = Checkpoint(model, {"data": values}, "", build_tokenizer())
+    frames = {name: rng.integers(0, 256, (48, 64, 3), np.uint8) for name in config.camera_names}
+    seen = Observation(frames, rng.normal(size=7), "pick up the red cube", stamp_ns=0)
+    ours, theirs = Policy(checkpoint, "test").predict(seen), NaiveVLAPolicy(checkpoint).predict(seen)
+    assert theirs.std() > 1
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
+    negative = replace(seen, images={name: 255 - frame for name, frame in frames.items()})
+    assert abs(ours - Policy(checkpoint, "test").predict(negative)).max() > 1
 
 
 @torch.no_grad()
