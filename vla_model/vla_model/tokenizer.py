@@ -61,8 +61,11 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """All files in which transformers looks for a Qwen2 tokenizer."""
-    tokenizer.save(str(directory / "tokenizer.json"))
+    """All files in which transformers looks for a Qwen2 tokenizer, in a form that tokenizers 0.19 reads, too."""
+    content = json.loads(tokenizer.to_str())
+    merges = content["model"]["merges"]
+    content["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
+    (directory / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
     tokenizer.model.save(str(directory))  # vocab.json, merges.txt
     added = {str(i): token for i, token in tokenizer.get_added_tokens_decoder().items()}
     flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")

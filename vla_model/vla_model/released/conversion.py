@@ -76,7 +76,8 @@ def _from_released(
         *load.notes(source, unread),
         f"{len(weights)} weights, and in {UNREAD}, for the way back, {len(unread)} that nobody reads",
         f"{config.head.block} head: {config.horizon} actions of {config.action_dim} values every {config.dt_s:g} s, "
-        f"from {config.state_dim} state values and cameras {', '.join(config.camera_names)}",
+        f"from {config.state_dim} state values and cameras {', '.join(config.camera_names)}; "
+        f"normalization {config.normalization}, gripper {config.gripper}",
     ]
 
 

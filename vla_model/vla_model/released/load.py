@@ -12,7 +12,7 @@ from vla_model.released import infer, names, options
 from vla_model.released.folder import Folder
 from vla_model.released.options import Options
 from vla_model.stored import Stored, check_vocabulary, tokenizer_of
-from vla_model.weights import CheckpointError, check, shapes
+from vla_model.weights import check, shapes
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,8 @@ def read_all(directory: Path, given: Options | None = None) -> tuple[Stored, dic
 
 def config_of(folder: Folder, given: Options | None = None) -> ModelConfig:
     found = shapes(folder.weights)
-    complete = options.read(folder.path, given).completed(
-        *infer.dims(found, folder.path), folder.statistics, folder.path
-    )
-    if complete.dataset is not None and complete.dataset not in folder.statistics:
-        known = ", ".join(sorted(folder.statistics))
-        raise CheckpointError(
-            f"{folder.path / folders.STATISTICS} has no data set '{complete.dataset}'; it has: {known}"
-        )
+    sizes = infer.dims(found, folder.path)
+    complete = options.read(folder.path, given).completed(*sizes, folder.statistics, folder.path)
     return infer.model_config(folder.config, folder.preprocessor, found, complete, folder.path)
 
 

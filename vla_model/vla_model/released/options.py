@@ -71,35 +71,36 @@ class Options(BaseModel):
 
     def completed(self, action_dim: int, state_dim: int, datasets: Iterable[str], where: Path) -> Options:
         """With what the platform implies; CheckpointError naming what is still missing and what would fit."""
-        datasets = list(datasets)
-        name = self.platform or _guess(
-            self.dataset or (datasets[0] if len(datasets) == 1 else ""), action_dim, state_dim
-        )
-        options = self
-        if name is not None:
-            platform = PLATFORMS[name]
-            if (platform.action_dim, platform.state_dim) != (action_dim, state_dim):
-                raise CheckpointError(
-                    f"{where}: platform {name} has {platform.action_dim} action and {platform.state_dim} state values, "
-                    f"these weights have {action_dim} and {state_dim}; name horizon, normalization and gripper instead"
-                )
-            implied = Options(
-                platform=name,
-                horizon=platform.horizon,
-                normalization=platform.normalization,
-                gripper=platform.gripper,
+        datasets = sorted(datasets)
+        if self.dataset is not None and self.dataset not in datasets:
+            raise CheckpointError(
+                f"{where}: its statistics have no data set '{self.dataset}'; they have: {', '.join(datasets)}"
             )
-            options = implied.updated(self)
-        missing = [
-            key
-            for key in ("cameras", "rate_hz", "horizon", "normalization", "gripper")
-            if getattr(options, key) is None
-        ]
+        options = self._with_platform(action_dim, state_dim, datasets, where)
+        required = ("cameras", "rate_hz", "horizon", "normalization", "gripper")
+        missing = [key for key in required if getattr(options, key) is None]
         if len(datasets) > 1 and self.dataset is None:
-            missing.append(f"dataset (one of {', '.join(sorted(datasets))})")
+            missing.append(f"dataset (one of {', '.join(datasets)})")
         if missing:
             raise CheckpointError(_ask(where, missing, action_dim, state_dim))
         return options
+
+    def _with_platform(self, action_dim: int, state_dim: int, datasets: list[str], where: Path) -> Options:
+        """The named platform's constants, or those of the one in the data set's name, if the sizes agree."""
+        dataset = self.dataset or (datasets[0] if len(datasets) == 1 else "")
+        fitting = _fitting(action_dim, state_dim)
+        name = self.platform or next((name for name in fitting if name in dataset.lower()), None)
+        if name is None:
+            return self
+        if name not in fitting:
+            p = PLATFORMS[name]
+            raise CheckpointError(
+                f"{where}: platform {name} has {p.action_dim} action and {p.state_dim} state values, these weights "
+                f"have {action_dim} and {state_dim}; say horizon, normalization and gripper instead"
+            )
+        p = PLATFORMS[name]
+        implied = Options(platform=name, horizon=p.horizon, normalization=p.normalization, gripper=p.gripper)
+        return implied.updated(self)
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2, exclude_none=True) + "\n"
@@ -119,22 +120,18 @@ def read(folder: Path, given: Options | None = None) -> Options:
     return options.updated(given) if given else options
 
 
-def _guess(dataset: str, action_dim: int, state_dim: int) -> str | None:
-    """The platform in a data set's name, as the reference finds it in its command line, when the sizes agree."""
-    for name, platform in PLATFORMS.items():
-        if name in dataset.lower() and (platform.action_dim, platform.state_dim) == (action_dim, state_dim):
-            return name
-    return None
+def _fitting(action_dim: int, state_dim: int) -> list[str]:
+    return [name for name, p in PLATFORMS.items() if (p.action_dim, p.state_dim) == (action_dim, state_dim)]
 
 
 def _ask(where: Path, missing: list[str], action_dim: int, state_dim: int) -> str:
-    fitting = [
-        f"platform {name} (horizon {p.horizon}, normalization {p.normalization}, gripper {p.gripper})"
-        for name, p in PLATFORMS.items()
-        if (p.action_dim, p.state_dim) == (action_dim, state_dim)
-    ]
-    known = " or ".join(fitting) or "none of the platforms " + ", ".join(PLATFORMS)
+    known = " or ".join(
+        f"platform {name} (horizon {PLATFORMS[name].horizon}, normalization {PLATFORMS[name].normalization}, "
+        f"gripper {PLATFORMS[name].gripper})"
+        for name in _fitting(action_dim, state_dim)
+    )
     return (
         f"{where} is a released VLA-Adapter folder, which does not say: {', '.join(missing)}. Give them as options "
-        f"or in {where / FILE}. Its actions have {action_dim} values and its state {state_dim}; that fits {known}"
+        f"or in {where / FILE}. Its actions have {action_dim} values and its state {state_dim}; that fits "
+        f"{known or 'none of the platforms ' + ', '.join(PLATFORMS)}"
     )

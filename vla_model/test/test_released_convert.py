@@ -1,0 +1,250 @@
+"""Released folders become ours and come back bit for bit; what has no place there is refused by name."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from released_model import CAMERAS, released_config
+from safetensors.torch import load_file, save_file
+from tiny_model import statistics, tiny_config
+
+from vla_model import presets
+from vla_model.checkpoint import FILES, CheckpointError
+from vla_model.policy import Observation, Policy, build_policy
+from vla_model.released import Options
+from vla_model.released.conversion import UNREAD, convert
+from vla_model.released.convert import main
+from vla_model.released.write import write_released
+
+torch.set_num_threads(1)
+RIG = "name: tiny\n"
+PT = ("action_head--checkpoint.pt", "proprio_projector--checkpoint.pt")
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("released") / "LIBERO-Pro"
+    write_released(folder, released_config(), seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(released, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ours") / "spatial"
+    convert(released, folder, rig_text=RIG)
+    return folder
+
+
+def tensors(folder):
+    """All weights of a released folder."""
+    heads = [torch.load(folder / name, weights_only=True) for name in PT]
+    return load_file(folder / "model.safetensors"), *heads
+
+
+def chunk(folder):
+    rng = np.random.default_rng(0)
+    images = {name: rng.integers(0, 256, (60, 80, 3), dtype=np.uint8) for name in CAMERAS}
+    seen = Observation(images, rng.normal(size=8).astype(np.float32), "pick up the red cube", 0)
+    return Policy.from_checkpoint(folder, "cpu").predict(seen)
+
+
+def fresh(config):
+    """A policy that was never a released folder."""
+    entry = statistics()["tiny"]
+    entry["action"] = {key: (values * 2)[:7] for key, values in entry["action"].items()}
+    entry["proprio"] = {key: (values * 2)[:8] for key, values in entry["proprio"].items()}
+    return build_policy(config, {"libero_spatial_no_noops": entry}, RIG, seed=5)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name].view(torch.uint8), other[name].view(torch.uint8)) for name in one
+    )
+
+
+def test_ours_is_a_checkpoint_that_acts_the_same(released, ours):
+    assert sorted(path.name for path in ours.iterdir()) == sorted([*FILES, UNREAD])
+    assert (ours / "rig.yaml").read_text() == RIG
+    assert Policy.from_checkpoint(ours, "cpu").config == released_config()
+    assert np.array_equal(chunk(ours), chunk(released))
+
+
+def test_there_and_back_gives_every_tensor_bit_for_bit(released, ours, tmp_path):
+    convert(ours, tmp_path / "back")
+    vlm, head, projector = tensors(tmp_path / "back")
+    assert (len(vlm), len(head), len(projector)) == (982, 560, 4)
+    assert all(
+        same(there, back) for there, back in zip(tensors(released), (vlm, head, projector), strict=True)
+    )
+    assert np.array_equal(chunk(tmp_path / "back"), chunk(released))
+    names = {path.name for path in released.iterdir()} | {"rig.yaml"}
+    assert {path.name for path in (tmp_path / "back").iterdir()} == names
+    for name in ("dataset_statistics.json", "preprocessor_config.json", "tokenizer.json"):
+        assert json.loads((tmp_path / "back" / name).read_text()) == json.loads((released / name).read_text())
+
+
+def test_lm_head_and_negative_zeros_come_back_too(released, tmp_path):
+    folder = shutil.copytree(released, tmp_path / "odd")
+    vlm = load_file(folder / "model.safetensors")
+    vlm["language_model.lm_head.weight"] = torch.randn(512, 64).bfloat16()
+    vlm["vision_backbone.featurizer.cls_token"].fill_(-0.0)
+    save_file(vlm, folder / "model.safetensors")
+    said = convert(folder, tmp_path / "ours", rig_text=RIG)
+    assert any("lm_head.weight is not read" in line for line in said)
+    convert(tmp_path / "ours", tmp_path / "back")
+    assert same(load_file(tmp_path / "back" / "model.safetensors"), vlm)
+
+
+def test_base_heads_convert(tmp_path):
+    write_released(tmp_path / "base", released_config(head=presets.published_head(block="base")))
+    convert(tmp_path / "base", tmp_path / "ours", rig_text=RIG)
+    convert(tmp_path / "ours", tmp_path / "back")
+    pairs = list(zip(tensors(tmp_path / "base"), tensors(tmp_path / "back"), strict=True))
+    assert all(same(*pair) for pair in pairs) and len(pairs[1][1]) == 320
+
+
+def test_a_model_of_our_own_gets_what_it_never_had(tmp_path):
+    """Random last blocks, norms, pooling and FiLM, and said so; what is read stays."""
+    head = presets.published_head().model_copy(update={"film": False})
+    policy = fresh(released_config(head=head))
+    policy.save(tmp_path / "ours")
+    said = " ".join(convert(tmp_path / "ours", tmp_path / "released"))
+    assert "91 of them are random" in said  # 43 of the towers, 48 of FiLM
+    assert "last block of each tower, final norms, attention pooling, FiLM" in said
+    vlm, head, _ = tensors(tmp_path / "released")
+    assert (len(vlm), len(head)) == (982, 560)
+    assert np.array_equal(chunk(tmp_path / "released"), chunk(tmp_path / "ours"))
+
+
+def test_weights_can_be_cast_on_the_way(released, tmp_path):
+    convert(released, tmp_path / "ours", rig_text=RIG, dtype=torch.float32)
+    stored = load_file(tmp_path / "ours" / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float32}
+    convert(tmp_path / "ours", tmp_path / "back", dtype=torch.bfloat16)
+    assert same(tensors(tmp_path / "back")[0], tensors(released)[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"shifted_slices": False}, "shifted_slices is False, there always True"),
+        ({"fixed_task_tokens": None}, "task_tokens is 18, there always 82"),
+        ({"normalization": "normal"}, "normalization is normal, there always bounds"),
+        ({"constant_state": "zero"}, "constant_state is zero, there always published"),
+        ({"projector_hidden": 100}, "projector_hidden is 100, there always 320"),
+    ],
+)
+def test_options_that_the_released_form_lacks_are_refused_by_name(tmp_path, changes, named):
+    config = released_config(**changes)
+    with pytest.raises(CheckpointError, match=named):
+        write_released(tmp_path / "no", config)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rotary_pairing": "halves"}, "head.rotary_pairing is halves, there always mixed"),
+        ({"rotary_table": "float32"}, "head.rotary_table is float32, there always bfloat16"),
+        ({"task_gate": "output"}, "head.task_gate is output, there always logits"),
+        ({"step_embedding": True}, "head.step_embedding is True, there always False"),
+        ({"heads": 4}, "head.heads is 4, there always 8"),
+        ({"type": "discrete"}, "head.type is discrete, there always l1"),
+        ({"type": "dual_arm", "arm_dims": (3, 4)}, "head.type is dual_arm, there always l1"),
+    ],
+)
+def test_heads_that_the_released_form_lacks_are_refused_by_name(tmp_path, changes, named):
+    with pytest.raises(CheckpointError, match=named):
+        write_released(tmp_path / "no", released_config(head=presets.published_head(**changes)))
+
+
+def test_a_base_head_has_no_rotary_options_to_refuse(tmp_path):
+    head = presets.published_head(block="base", rotary_pairing="halves", rotary_table="float32")
+    write_released(tmp_path / "base", released_config(head=head))
+    assert len(tensors(tmp_path / "base")[1]) == 320
+
+
+def test_a_small_model_of_ours_is_refused_with_all_its_reasons(tmp_path):
+    build_policy(tiny_config(), statistics(), RIG).save(tmp_path / "tiny")
+    with pytest.raises(CheckpointError) as error:
+        convert(tmp_path / "tiny", tmp_path / "released")
+    for name in (
+        "vision.dinov2.depth",
+        "vision.resize",
+        "vision.jpeg_quality",
+        "head.task_gate",
+        "shifted_slices",
+    ):
+        assert f"{name} is " in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_nothing_is_ever_overwritten(released, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(CheckpointError, match="taken exists already"):
+        convert(released, tmp_path / "taken", rig_text=RIG)
+    assert not list((tmp_path / "taken").iterdir())
+
+
+def test_a_conversion_that_fails_leaves_nothing(released, tmp_path):
+    with pytest.raises(CheckpointError, match=r"has no rig\.yaml: say with --rig"):
+        convert(released, tmp_path / "ours")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        convert(released, released / "config.json" / "ours", rig_text=RIG)
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        convert(tmp_path / "nowhere", tmp_path / "ours")
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_for_one_of_ours_are_refused(ours, tmp_path):
+    with pytest.raises(CheckpointError, match="says itself: horizon, rate_hz; leave these options out"):
+        convert(ours, tmp_path / "released", Options(rate_hz=20, horizon=8))
+
+
+def test_a_file_of_unread_weights_that_does_not_fit_is_named(ours, tmp_path):
+    folder = shutil.copytree(ours, tmp_path / "ours")
+    save_file({"elsewhere": torch.zeros(2)}, folder / UNREAD)
+    with pytest.raises(
+        CheckpointError, match=rf"{UNREAD} does not fit its config.json: 1 unexpected: elsewhere"
+    ):
+        convert(folder, tmp_path / "released")
+
+
+def test_the_command_converts_both_ways_and_says_what_it_did(released, tmp_path, capsys):
+    folder = shutil.copytree(released, tmp_path / "released")
+    (folder / "vla_policy.json").unlink()
+    options = ["--cameras", "head", "left_wrist", "--platform", "libero", "--rate-hz", "20"]
+    options += ["--dataset", "libero_spatial_no_noops"]
+    assert main([str(folder), str(tmp_path / "ours"), *options, "--rig", "config/aloha.yaml"]) == 0
+    seen = capsys.readouterr()
+    assert (
+        "pro head: 8 actions of 7 values every 0.05 s, from 8 state values and cameras head, left_wrist"
+        in seen.out
+    )
+    assert (
+        "in unread.safetensors, for the way back, 43 that nobody reads" in seen.out and "writing" in seen.err
+    )
+    assert (tmp_path / "ours" / "rig.yaml").read_text().startswith("name: aloha")
+    assert main([str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
+    assert same(tensors(tmp_path / "back")[0], tensors(released)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "does not say: cameras, rate_hz. "),
+        (["--cameras", "a", "--rate-hz", "-1"], "rate_hz: Input should be greater than 0"),
+        (
+            ["--cameras", "a", "--rate-hz", "20", "--rig", "nope.yaml"],
+            "--rig: rig file 'nope.yaml' does not exist",
+        ),
+    ],
+)
+def test_the_command_explains_what_is_wrong(released, tmp_path, capsys, arguments, said):
+    folder = shutil.copytree(released, tmp_path / "released")
+    (folder / "vla_policy.json").unlink()
+    assert main([str(folder), str(tmp_path / "ours"), *arguments]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "ours").exists()

@@ -1,0 +1,109 @@
+"""The golden prompt: template, splitting and special tokens give the published ids.
+
+The vocabulary here holds the golden pieces under their published ids, with merges learned from those pieces;
+everything else in it is made up. So these tests prove the prompt's text, how it is cut into words, what is a
+special token, and that ids survive the files. Qwen2.5's own merges are not here: that they cut the words into these
+pieces was checked once, outside this suite.
+"""
+
+import json
+
+import pytest
+from released_model import released_config
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from vla_model.config import LLMConfig
+from vla_model.stored import CheckpointError, check_vocabulary
+from vla_model.tokenizer import TokenizerError, encode_prompt, load_tokenizer, save_tokenizer
+
+INSTRUCTION = "pick up the red cube"
+GOLDEN = [
+    (151644, "<|im_start|>"), (8948, "system"), (198, "\n"), (2610, "You"), (525, " are"), (1207, " Q"),
+    (16948, "wen"), (11, ","), (3465, " created"), (553, " by"), (54364, " Alibaba"), (14817, " Cloud"), (13, "."),
+    (1446, " You"), (525, " are"), (264, " a"), (10950, " helpful"), (17847, " assistant"), (13, "."),
+    (151645, "<|im_end|>"), (198, "\n"), (151644, "<|im_start|>"), (872, "user"), (198, "\n"), (3838, "What"),
+    (1917, " action"), (1265, " should"), (279, " the"), (12305, " robot"), (1896, " take"), (311, " to"),
+    (3735, " pick"), (705, " up"), (279, " the"), (2518, " red"), (23739, " cube"), (30, "?"),
+    (151645, "<|im_end|>"), (198, "\n"), (151644, "<|im_start|>"), (77091, "assistant"), (198, "\n"),
+]  # fmt: skip
+IDS = [number for number, _ in GOLDEN]
+
+
+def bytes_of(text):
+    """A piece in BPE's alphabet of printable bytes."""
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)[0][0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """vocab.json, merges.txt and added_tokens.json as releases carry them."""
+    pieces = {bytes_of(text): number for number, text in GOLDEN if not text.startswith("<|")}
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.Split("|", "removed")
+    trainer = trainers.BpeTrainer(
+        vocab_size=5000,
+        min_frequency=1,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learned.train_from_iterator(["|".join(pieces)], trainer)
+    unused = (number for number in range(151643) if number not in pieces.values())
+    table = {piece: pieces[piece] if piece in pieces else next(unused) for piece in learned.get_vocab()}
+    merges = json.loads(learned.to_str())["model"]["merges"]
+    (tmp_path / "vocab.json").write_text(json.dumps(table))
+    (tmp_path / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges), ""])
+    )
+    added = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    return tmp_path
+
+
+def test_the_golden_prompt_has_the_golden_ids(folder):
+    assert encode_prompt(load_tokenizer(folder), INSTRUCTION) == IDS
+    assert len(IDS) == 42
+
+
+def test_the_template_is_31_ids_before_the_instruction_and_6_after(folder):
+    ids = encode_prompt(load_tokenizer(folder), "take the red robot to a helpful user")
+    assert ids[:31] == IDS[:31] and ids[-6:] == IDS[-6:]
+    assert ids[31:35] == [1896, 279, 2518, 12305]
+
+
+def test_one_file_says_the_same_as_three(folder, tmp_path):
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    save_tokenizer(load_tokenizer(folder), saved)
+    assert encode_prompt(load_tokenizer(saved), INSTRUCTION) == IDS
+    (saved / "tokenizer.json").unlink()
+    assert encode_prompt(load_tokenizer(saved), INSTRUCTION) == IDS
+    (saved / "added_tokens.json").unlink()  # its tokens are in vocab.json, too
+    assert encode_prompt(load_tokenizer(saved), INSTRUCTION) == IDS
+
+
+def test_merges_are_saved_as_older_tokenizers_read_them(folder, tmp_path):
+    save_tokenizer(load_tokenizer(folder), tmp_path)
+    merges = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["merges"]
+    assert all(isinstance(merge, str) and merge.count(" ") == 1 for merge in merges)
+
+
+def test_an_id_beyond_the_embedding_is_refused(folder):
+    config = released_config()
+    vocabulary = LLMConfig(**(config.llm.model_dump() | {"vocab": 151645}))
+    with pytest.raises(CheckpointError, match="has 151646 tokens, the language model only 151645"):
+        check_vocabulary(config.model_copy(update={"llm": vocabulary}), load_tokenizer(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("vocab.json", "{", "vocab.json is not valid JSON"),
+        ("merges.txt", "a b c\n", "merges.txt: expected two pieces a line, found 'a b c'"),
+        ("merges.txt", "nowhere else\n", "do not make a tokenizer"),
+        ("tokenizer.json", "{}", "tokenizer.json is not a tokenizer file"),
+    ],
+)
+def test_broken_files_are_named(folder, name, text, message):
+    (folder / name).write_text(text)
+    with pytest.raises(TokenizerError, match=message):
+        load_tokenizer(folder)
