@@ -65,7 +65,8 @@ def _add_data(group) -> None:
         "--cache", type=Path, help="folder for resized images; default: cache/ beside the episodes"
     )
     group.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True,
-                       help="shift images (published models: crop them), change their brightness and contrast at random (default: on)")  # fmt: skip
+                       help="shift images (published models: crop them), change their brightness and contrast at "
+                       "random (default: on)")  # fmt: skip
     group.add_argument("--state-noise", type=_share, default=0.0, metavar="STD",
                        help="noise on the normalised state; a policy learns from it to recover")  # fmt: skip
 
