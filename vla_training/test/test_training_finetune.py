@@ -75,7 +75,7 @@ def test_every_head_learns_and_its_checkpoint_beats_holding_still(episodes, tmp_
     metrics = json.loads((output / "training.json").read_text())["metrics"]
     assert set(metrics) == ({"accuracy", "l1", "outside_bins"} if "discrete" in head else {"l1_first_step"})
     assert all(len(values) == 400 for values in metrics.values())
-    report = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("over the last"))
+    report = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("at the end: "))
     assert all(name in report for name in metrics)
     if "discrete" in head:
         assert np.mean(metrics["accuracy"][-10:]) > 0.3 and not any(metrics["outside_bins"])

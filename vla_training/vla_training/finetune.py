@@ -148,7 +148,7 @@ def _conclude(result: Result) -> None:
     steps = f"{len(result.losses)} steps in {result.seconds:.0f} s"
     print(f"{ended}: {steps}, loss {result.losses[0]:.4f} -> {fmean(result.losses[-last:]):.4f}")
     metrics = (f"{name} {fmean(values[-last:]):.3f}" for name, values in result.metrics.items())
-    print(f"over the last {last} steps: {', '.join(metrics)}")
+    print(f"at the end: {', '.join(metrics)}")
 
 
 def _settings(options: argparse.Namespace) -> Settings:
