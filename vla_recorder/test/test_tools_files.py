@@ -98,7 +98,7 @@ with new_file(Path(sys.argv[1])) as partial:
 def test_what_a_killed_process_left_is_replaced(tmp_path):
     final = tmp_path / "made.bin"
     killed = subprocess.run([sys.executable, "-c", KILLED, str(final)], timeout=60)
-    assert killed.returncode == -signal.SIGKILL and names(tmp_path) == [".made.bin.partial"]
+    assert killed.returncode == -signal.SIGKILL and names(tmp_path) == [".made.bin.unfinished"]
     with new_file(final) as partial:
         partial.write_bytes(b"whole")
     assert names(tmp_path) == ["made.bin"] and final.read_bytes() == b"whole"
@@ -108,7 +108,7 @@ def test_a_leftover_that_is_a_second_name_of_a_file_does_not_cost_that_file(tmp_
     """Killed between giving the final name and taking away the first; then the file was moved."""
     moved = tmp_path / "moved.bin"
     moved.write_bytes(b"precious")
-    os.link(moved, tmp_path / ".made.bin.partial")
+    os.link(moved, tmp_path / ".made.bin.unfinished")
     with new_file(tmp_path / "made.bin") as partial:
         partial.write_bytes(b"new")
     assert moved.read_bytes() == b"precious" and (tmp_path / "made.bin").read_bytes() == b"new"

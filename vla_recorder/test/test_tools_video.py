@@ -115,4 +115,4 @@ def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, capsys):
         file["observations/images/cam_low"][4] = 0
     assert main(["video", str(path)]) == 1
     assert "/observations/images/cam_low: row 4 cannot be decoded" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.mp4")) and not list(tmp_path.glob(".*.partial"))
+    assert not list(tmp_path.glob("*.mp4")) and not list(tmp_path.glob(".*.unfinished"))

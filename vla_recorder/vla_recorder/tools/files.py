@@ -14,6 +14,7 @@ from vla_recorder.episode import layout
 from vla_recorder.episode.disk import sync_folder
 from vla_recorder.episode.layout import EpisodeError
 
+SUFFIX = ".unfinished"  # not the recorder's .partial, which `recover` makes episodes of
 _PATTERN = re.compile(r"[*?\[]")
 
 
@@ -59,13 +60,13 @@ def _named(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def new_file(final: Path) -> Iterator[Path]:
-    """A path to write to, `.NAME.partial`, that becomes `final` at the end: synced, and with one step.
+    """A path to write to, `.NAME.unfinished`, that becomes `final` at the end: synced, and with one step.
 
     When the block raises, or the process is killed, there is no `final`. What a killed process left is replaced.
     Raises EpisodeError when `final` exists, also when it comes to exist meanwhile, when another process is making
     it, or when the folder cannot be written.
     """
-    partial = final.with_name(f".{final.name}{layout.PARTIAL_SUFFIX}")
+    partial = final.with_name(f".{final.name}{SUFFIX}")
     if final.exists():
         raise EpisodeError(f"{final}: exists already; nothing is overwritten")
     try:

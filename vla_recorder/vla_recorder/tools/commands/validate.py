@@ -14,10 +14,17 @@ from vla_recorder.tools.command import DONE, FAILED, Command, add_files
 from vla_recorder.tools.files import episodes_in, find
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_files(parser)
+    parser.add_argument(
+        "--every-frame", action="store_true", help="read or decode every frame, not only some JPEG ones"
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
     code, valid = DONE, []
     for path in find(options.files):
-        found = problems(path)
+        found = problems(path, options.every_frame)
         for problem in found:
             print(problem if problem.startswith(str(path)) else f"{path}: {problem}", flush=True)
             code = FAILED
@@ -65,7 +72,7 @@ def _differences(paths: list[Path]) -> Iterator[str]:
 COMMAND = Command(
     "validate",
     "list what is wrong with each file: layout, lengths, numbers, stamps",
-    add_files,
+    _arguments,
     _run,
     """
   episode validate episodes/ && echo ready to train    # of a folder, it also notes gaps and differences
