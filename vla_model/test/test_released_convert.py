@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -132,7 +133,6 @@ def test_weights_can_be_cast_on_the_way(released, tmp_path):
         ({"shifted_slices": False}, "shifted_slices is False, there always True"),
         ({"fixed_task_tokens": None}, "task_tokens is 18, there always 82"),
         ({"normalization": "normal"}, "normalization is normal, there always bounds"),
-        ({"constant_state": "zero"}, "constant_state is zero, there always published"),
         ({"projector_hidden": 100}, "projector_hidden is 100, there always 320"),
     ],
 )
@@ -141,6 +141,19 @@ def test_options_that_the_released_form_lacks_are_refused_by_name(tmp_path, chan
     with pytest.raises(CheckpointError, match=named):
         write_released(tmp_path / "no", config)
     assert not (tmp_path / "no").exists()
+
+
+def test_constant_states_matter_only_where_there_are_some(tmp_path):
+    """Ours are trained with 0 for them; the reference infers on what its formula gives."""
+    policy = fresh(released_config(constant_state="zero"))
+    policy.save(tmp_path / "moving")
+    convert(tmp_path / "moving", tmp_path / "released")
+    assert np.array_equal(chunk(tmp_path / "released"), chunk(tmp_path / "moving"))
+    state = policy.checkpoint.statistics["libero_spatial_no_noops"]["proprio"]
+    state["min"][2] = state["max"][2]
+    policy.save(tmp_path / "still")
+    with pytest.raises(CheckpointError, match="constant_state is zero, there always published"):
+        convert(tmp_path / "still", tmp_path / "no")
 
 
 @pytest.mark.parametrize(
@@ -248,3 +261,24 @@ def test_the_command_explains_what_is_wrong(released, tmp_path, capsys, argument
     assert main([str(folder), str(tmp_path / "ours"), *arguments]) == 1
     assert said in capsys.readouterr().err
     assert not (tmp_path / "ours").exists()
+
+
+def test_without_vla_rig_a_rig_file_in_the_folder_does(released, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vla_rig.rig_file", None)
+    folder = shutil.copytree(released, tmp_path / "released")
+    assert main([str(folder), str(tmp_path / "ours"), "--rig", "aloha"]) == 1
+    assert "put a rig.yaml into the folder" in capsys.readouterr().err
+    (folder / "rig.yaml").write_text(RIG)
+    assert main([str(folder), str(tmp_path / "ours")]) == 0
+
+
+def test_statistics_that_lack_a_key_stop_a_conversion(released, ours, tmp_path, capsys):
+    for source in (released, ours):
+        folder = shutil.copytree(source, tmp_path / f"cut-{source.name}")
+        statistics = json.loads((folder / "dataset_statistics.json").read_text())
+        del statistics["libero_spatial_no_noops"]["proprio"]["q01"]
+        (folder / "dataset_statistics.json").write_text(json.dumps(statistics))
+        (folder / "rig.yaml").write_text(RIG)
+        assert main([str(folder), str(tmp_path / "target")]) == 1
+        assert "libero_spatial_no_noops.proprio lacks 'q01'" in capsys.readouterr().err
+        assert not (tmp_path / "target").exists()

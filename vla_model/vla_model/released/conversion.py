@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vla_model import stored
+from vla_model.normalize import normalizers
 from vla_model.released import folder, load, names, write
 from vla_model.released.express import check_expressible
 from vla_model.released.options import Options
@@ -38,7 +39,7 @@ def convert(
 ) -> list[str]:
     """Write `target`, complete or not at all, and never over something. Returns what is worth saying about it.
 
-    dtype None keeps every weight bit for bit. CheckpointError.
+    dtype None keeps every weight bit for bit. CheckpointError, StatisticsError.
     """
     if not source.is_dir():
         raise CheckpointError(f"checkpoint directory {source} does not exist")
@@ -63,6 +64,7 @@ def _from_released(
     source: Path, target: Path, options: Options | None, rig_text: str, dtype: torch.dtype | None
 ) -> list[str]:
     read, unread = load.read_all(source, options)
+    normalizers(read.statistics, read.config)  # they fit, or it is said now
     rig_text = rig_text or read.rig_text
     if not rig_text:
         raise CheckpointError(
@@ -88,7 +90,8 @@ def _to_released(source: Path, target: Path, options: Options | None, dtype: tor
             f"{source} is one of our checkpoints and says itself: {given}; leave these options out"
         )
     read = stored.read(source)
-    check_expressible(read.config)
+    normalizers(read.statistics, read.config)
+    check_expressible(read.config, read.statistics)
     theirs = names.to_theirs(read.weights, read.config)
     unread = names.unread_shapes(read.config, shapes(theirs))
     kept = read_safetensors(source / UNREAD) if (source / UNREAD).is_file() else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from vla_model.normalize import StatisticsError
 from vla_model.released.conversion import convert
 from vla_model.released.options import PLATFORMS, Options
 from vla_model.weights import CheckpointError, explain
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         print(f"convert: {explain(error)}", file=sys.stderr)
         return 1
-    except CheckpointError as error:
+    except (CheckpointError, StatisticsError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 1
     print(f"wrote {args.target}")
@@ -72,8 +73,12 @@ def _rig_text(rig: str | None) -> str:
     """The rig file, resolved. CheckpointError."""
     if rig is None:
         return ""
-    from vla_rig.rig_file import RigError, load_rig  # of another package, and needed for this alone
-
+    try:
+        from vla_rig.rig_file import RigError, load_rig  # of another package, and needed for this alone
+    except ImportError as error:
+        raise CheckpointError(
+            "--rig needs the package vla_rig; without it, put a rig.yaml into the folder"
+        ) from error
     try:
         return load_rig(rig).to_yaml()
     except RigError as error:

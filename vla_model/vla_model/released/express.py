@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vla_model.config import ModelConfig
+from vla_model.normalize import select
 from vla_model.released import infer, names
 from vla_model.released.options import Options
 from vla_model.weights import CheckpointError
@@ -18,8 +19,10 @@ _FREE = {
 _PRO_ALONE = {"head.rotary_pairing", "head.rotary_table"}
 
 
-def check_expressible(config: ModelConfig) -> None:
+def check_expressible(config: ModelConfig, statistics: Mapping) -> None:
     """CheckpointError naming every option with which a reader of the released form would see another model."""
+    if config.constant_state == "zero" and not _constant_state(config, statistics):
+        config = config.model_copy(update={"constant_state": "published"})  # the two agree
     head = config.head.model_copy(update={"type": "l1", "step_embedding": False})
     plain = config.model_copy(update={"head": head})
     try:
@@ -42,6 +45,13 @@ def check_expressible(config: ModelConfig) -> None:
     ]
     if faults:
         raise CheckpointError(f"the released form cannot say what this model is: {'; '.join(faults)}")
+
+
+def _constant_state(config: ModelConfig, statistics: Mapping) -> bool:
+    """Whether some dimension of the state never changed in the data."""
+    state = select(statistics, config.dataset)[0]["proprio"]
+    pairs = [keys for keys in (("min", "max"), ("q01", "q99")) if state.keys() >= set(keys)]
+    return any(a == b for low, high in pairs for a, b in zip(state[low], state[high], strict=True))
 
 
 def options_of(config: ModelConfig) -> Options:

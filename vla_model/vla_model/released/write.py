@@ -31,7 +31,7 @@ def write(
 
     Raises CheckpointError for what `check_expressible` refuses.
     """
-    check_expressible(config)
+    check_expressible(config, statistics)
     directory.mkdir(parents=True, exist_ok=True)
     vlm = {name: value for name, value in weights.items() if folder.prefix_of(name) == ""}
     dtype = str(common_dtype(vlm.values())).removeprefix("torch.")
@@ -65,7 +65,8 @@ def write_released(
 
     Returns the weights. Every tensor gets values that matter: gates are open, norms and scales are not 1.
     """
-    check_expressible(config)
+    statistics = _random_statistics(config, seed)
+    check_expressible(config, statistics)
     read = names.read_shapes(config)
     needed = read | names.unread_shapes(config, read)
     del needed[names.LM_HEAD]
@@ -74,7 +75,7 @@ def write_released(
         directory,
         config,
         weights,
-        _random_statistics(config, seed),
+        statistics,
         "",
         build_tokenizer(vocab=config.llm.vocab),
     )
