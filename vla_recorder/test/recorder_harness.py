@@ -13,6 +13,7 @@ import rclpy
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from recorder_terminal import ON_TERMINAL, Terminal
 from std_srvs.srv import Trigger
 
 from vla_msgs.msg import EpisodeStatus
@@ -22,11 +23,6 @@ from vla_rig import qos
 HERE = Path(__file__).parent
 RIG = HERE.parents[1] / "config" / "aloha_sim.yaml"
 DEADLINE_S = 40.0
-ON_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell does
-os.execv(sys.executable, [sys.executable, "-m", "vla_recorder.record", *sys.argv[1:]])
-"""
 
 
 class Scene:
@@ -41,10 +37,14 @@ class Scene:
         self.node = rclpy.create_node("operator", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self._start = self.node.create_client(StartEpisode, "recorder/start")
-        self._stop = self.node.create_client(StopEpisode, "recorder/stop")
-        self.node.create_subscription(EpisodeStatus, "recorder/status", self._on_status, qos.STATUS)
-        self.status = EpisodeStatus()
+        self._watch("recorder")
+
+    def _watch(self, name):
+        """Which recorder is meant from now on."""
+        self._name, self.status = name, EpisodeStatus()
+        self._start = self.node.create_client(StartEpisode, f"{name}/start")
+        self._stop = self.node.create_client(StopEpisode, f"{name}/stop")
+        self.node.create_subscription(EpisodeStatus, f"{name}/status", self._on_status, qos.STATUS)
 
     def _on_status(self, message):
         self.status = message
@@ -56,22 +56,32 @@ class Scene:
         self._processes.append(process)
         return process
 
-    def publisher(self, clock="sim"):
-        self._sim = clock == "sim"
-        return self.process(HERE / "recorder_rig_publisher.py", RIG, clock, stdin=subprocess.PIPE)
+    def publisher(self, clock="sim", **options):
+        """All streams of the rig, or those that `only` names, to be told what they do (`tell`)."""
+        self._sim = clock != "real"
+        more = [f"{name}={value}" for name, value in options.items()]
+        return self.process(HERE / "recorder_rig_publisher.py", RIG, clock, *more, stdin=subprocess.PIPE)
 
     def tell(self, publisher, **modes):
         publisher.stdin.write(json.dumps(modes) + "\n")
         publisher.stdin.flush()
 
-    def recorder(self, *options, terminal=None):
-        """The recorder, its service ready; with `terminal` (a file descriptor) as its controlling terminal."""
+    def recorder(self, *options, terminal=None, name="recorder", **more):
+        """The recorder, its service ready; with `terminal` as its controlling one.
+
+        A file descriptor is its stdin, a recorder_terminal.Terminal also its stdout and stderr.
+        """
+        if name != self._name:
+            self._watch(name)
         # patient: a loaded machine delays messages
         parameters = ["--ros-args", "-p", "settle_s:=0.5", "-p", f"use_sim_time:={self._sim}".lower()]
-        own = ["--rig", RIG, "--folder", self.folder, *options, *parameters]
-        start, more = ["-m", "vla_recorder.record"], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        own = ["--rig", RIG, "--folder", self.folder, *options, *parameters, "-r", f"__node:={name}"]
+        start = ["-m", "vla_recorder.record"]
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | more
         if terminal is not None:
-            start, more = ["-c", ON_TERMINAL], more | {"stdin": terminal, "start_new_session": True}
+            start, more = ["-c", ON_TERMINAL, *start], more | {"stdin": terminal, "start_new_session": True}
+        if isinstance(terminal, Terminal):
+            more |= dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inside)
         process = self.process(*start, *own, **more)
 
         def ready():
@@ -107,7 +117,7 @@ class Scene:
         assert self.call(self._client(SetParameters, "set_parameters"), request).results[0].successful
 
     def _client(self, kind, name):
-        client = self.node.create_client(kind, f"recorder/{name}")
+        client = self.node.create_client(kind, f"{self._name}/{name}")
         self.spin(client.service_is_ready)
         return client
 

@@ -1,8 +1,10 @@
 """A process that publishes the topics of the aloha_sim rig with numbers that say where they belong.
 
 Everything published at grid time k * 20 ms carries k: joint states are stamped 2 ms before, commands 3 ms after it.
-"sim" as second argument: under a simulated clock at half speed, so that a loaded machine can follow; "real": now.
-One JSON object a line on stdin changes what one stream does, e.g. {"cam_low": "dead"}.
+"sim" as second argument: under a simulated clock at half speed, so that a loaded machine can follow; "real": now;
+"follow": whenever another process publishes /clock. Further arguments: name=NODE, only=STREAM,..., reliable=STREAM,...
+One JSON object a line on stdin changes what one stream does, e.g. {"cam_low": "dead"}, or lets the clock leap:
+{"leap": TICKS}.
 """
 
 import array
@@ -44,25 +46,31 @@ def camera_k(k: int) -> int:
 
 
 class Publisher:
-    def __init__(self, node, rig):
+    def __init__(self, node, rig, only=(), reliable=()):
         self.modes = {}
         self._rig = rig
-        self._cameras = {n: node.create_publisher(Image, c.topic, qos.SENSOR) for n, c in rig.cameras.items()}
-        self._sources = {
-            n: node.create_publisher(JointState, s.topic, qos.SENSOR) for n, s in rig.joint_sources.items()
-        }
-        self._command = node.create_publisher(RigCommand, "command", qos.RECORD)
+        self._publishers = {}
+        for kind, streams in ((Image, rig.cameras), (JointState, rig.joint_sources)):
+            for name, stream in streams.items():
+                if not only or name in only:
+                    offered = qos.RECORD if name in reliable else qos.SENSOR
+                    self._publishers[name] = node.create_publisher(kind, stream.topic, offered)
+        if not only or "command" in only:
+            offered = qos.RECORD if not reliable or "command" in reliable else qos.SENSOR
+            self._publishers["command"] = node.create_publisher(RigCommand, "command", offered)
 
     def tick(self, k):
-        for i, name in enumerate(self._sources):
-            if self.modes.get(name) != "dead":
-                self._sources[name].publish(self._joints(i, name, k))
-        if k == camera_k(k):
-            for i, name in enumerate(self._cameras):
-                if self.modes.get(name) != "dead":
-                    self._cameras[name].publish(self._image(i, name, k))
-        if self.modes.get("command") != "dead":
-            self._command.publish(self._action(k))
+        for i, name in enumerate(self._rig.joint_sources):
+            if self._speaks(name):
+                self._publishers[name].publish(self._joints(i, name, k))
+        for i, name in enumerate(self._rig.cameras):
+            if k == camera_k(k) and self._speaks(name):
+                self._publishers[name].publish(self._image(i, name, k))
+        if self._speaks("command"):
+            self._publishers["command"].publish(self._action(k))
+
+    def _speaks(self, name):
+        return name in self._publishers and self.modes.get(name) != "dead"
 
     def _joints(self, source_index, name, k):
         joints = self._rig.joint_sources[name].joints
@@ -76,6 +84,9 @@ class Publisher:
         )
         if self.modes.get(name) == "nan":
             message.position = [float("nan")] * len(joints)
+        if self.modes.get(name) == "closed":
+            closed = self._rig.ranges["leader_gripper_rad"][0]
+            message.position = [closed if joints[j] == "gripper" else values[j] for j in order]
         _stamp(message, k * PERIOD_NS - JOINTS_BEFORE_NS)
         return message
 
@@ -105,10 +116,16 @@ def _stamp(message, t_ns):
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(t_ns, 1_000_000_000)
 
 
+def ticks_of(time) -> int:
+    return (time.sec * 1_000_000_000 + time.nanosec) // PERIOD_NS
+
+
 def main():
+    options = dict(argument.split("=") for argument in sys.argv[3:])
     rclpy.init()
-    node = rclpy.create_node("rig_publisher")
-    publisher = Publisher(node, load_rig(sys.argv[1]))
+    node = rclpy.create_node(options.pop("name", "rig_publisher"))
+    streams = {what: names.split(",") for what, names in options.items()}
+    publisher = Publisher(node, load_rig(sys.argv[1]), **streams)
     closed = threading.Event()
 
     def listen():
@@ -117,12 +134,19 @@ def main():
         closed.set()
 
     threading.Thread(target=listen, daemon=True).start()
+    if sys.argv[2] == "follow":
+        node.create_subscription(Clock, "/clock", lambda message: publisher.tick(ticks_of(message.clock)), 10)
+        while not closed.is_set():
+            rclpy.spin_once(node, timeout_sec=0.1)
+        return
     if sys.argv[2] == "sim":
         clock, k, wall_period_s = node.create_publisher(Clock, "/clock", 10), 5000, 0.04
     else:
         clock, k, wall_period_s = None, time.time_ns() // PERIOD_NS, PERIOD_NS * 1e-9
     started_s, first_k = time.monotonic(), k
     while not closed.wait(max(0.0, started_s + (k - first_k) * wall_period_s - time.monotonic())):
+        leap = publisher.modes.pop("leap", 0)
+        k, first_k = k + leap, first_k + leap
         publisher.tick(k)  # none is skipped: a loaded machine publishes late, not less
         if clock is not None:
             now = Clock()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import select
 import sys
 import termios
@@ -11,7 +13,7 @@ import tty
 from collections.abc import Callable, Mapping
 
 _INPUT, _CHARACTERS = 0, 6  # places in what tcgetattr returns
-_ESCAPE = "\x1b"
+_SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|O.|.)?")  # what arrows and the like send (ECMA-48, 5.4)
 
 
 class Keyboard:
@@ -45,15 +47,19 @@ class Keyboard:
     def _read(self) -> None:
         while not self._closed.is_set():
             if select.select([self._terminal], [], [], 0.1)[0]:
-                keys = os.read(self._terminal, 64).decode(errors="replace")
+                try:
+                    keys = os.read(self._terminal, 64).decode(errors="replace")
+                except OSError:  # the terminal was closed
+                    return
                 if not keys:
                     return
-                for key in "" if keys[0] == _ESCAPE else keys:  # arrows and the like are several characters
+                for key in _SEQUENCE.sub("", keys):
                     self._actions.get(key, lambda: None)()
 
     def close(self) -> None:
         self._closed.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=1.0)
-        # not TCSADRAIN: a terminal that hangs must not hang us
-        termios.tcsetattr(self._terminal, termios.TCSANOW, self._before)
+        with contextlib.suppress(termios.error):  # it was closed
+            # not TCSADRAIN: a terminal that hangs must not hang us
+            termios.tcsetattr(self._terminal, termios.TCSANOW, self._before)

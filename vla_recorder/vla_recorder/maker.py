@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from rclpy.node import Node
 
-from vla_recorder.episode.layout import EpisodeHeader
+from vla_recorder.episode.layout import EpisodeError, EpisodeHeader
 from vla_recorder.header import episode_header
 from vla_recorder.provenance import software
 from vla_recorder.rows import RigRows
 from vla_recorder.streams import Streams
-from vla_recorder.take import Take
+from vla_recorder.take import DISK_RESERVE_BYTES, Take
 from vla_recorder.texts import Texts
 from vla_rig.rig import Rig
 
@@ -33,7 +34,8 @@ class TakeMaker:
         self._new_rows(self.texts)
 
     def make(self, folder: Path, instruction: str, on_done: Callable[[Take, dict], None]) -> Take:
-        """A take that is not started yet. Raises EpisodeError when the folder cannot be written."""
+        """A take that is not started yet. Raises EpisodeError when the folder cannot be written, or has no room."""
+        _refuse_full_disk(folder)
         texts = Texts(instruction, self._value("substeps"))
         rows = self._new_rows(texts)
         counts = self._streams.counts()
@@ -53,7 +55,9 @@ class TakeMaker:
 
     def add_rates(self, take: Take, report: dict) -> None:
         """How often messages came during a take, for its report."""
-        elapsed_s, counts = max(take.elapsed_s(), 1e-9), self._streams.counts()
+        elapsed_s, counts = take.elapsed_s(), self._streams.counts()
+        if elapsed_s <= 0:
+            return  # the clock was set back
         for name, stream in report["streams"].items():
             stream["rate_hz"] = (counts[name].received - self.received_before[name]) / elapsed_s
 
@@ -86,3 +90,12 @@ class TakeMaker:
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds
+
+
+def _refuse_full_disk(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < DISK_RESERVE_BYTES:
+        raise EpisodeError(
+            f"{folder}: {free >> 20} MB left on the disk, {DISK_RESERVE_BYTES >> 20} MB of them are kept to finish "
+            "episodes; make room or choose another folder"
+        )

@@ -277,7 +277,8 @@ class Recorder(Node):
 
     def close(self) -> None:
         """Save a running episode; nothing recorded is lost when the process is asked to end."""
-        if self.session.state is not State.IDLE:
+        if self.session.recording:
             self.get_logger().info("interrupted: saving the episode")
+        if self.session.state is not State.IDLE:
             self.stop(Ending("interrupted"))
         self._own.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -30,6 +31,7 @@ class LiveTerminal:
     def __init__(self, render: Callable[[int, int], RenderableType]) -> None:
         self._render = render
         self._lines: deque[str] = deque(maxlen=_LINES)
+        self._dropped = 0
         self._closing = threading.Event()
         self._bell = False
         self._close_lock = threading.Lock()
@@ -37,7 +39,9 @@ class LiveTerminal:
             stream.flush()
         self._saved = {number: os.dup(number) for number in (1, 2)}
         self._terminal = _Terminal(self._saved[1])
-        self._console = Console(file=self._terminal, force_terminal=True)
+        # COLUMNS and LINES tell what was once; the terminal itself knows
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        self._console = Console(file=self._terminal, force_terminal=True, _environ=environment)
         # all redirecting is ours: rich sees Python's own writes only
         self._live = Live(
             console=self._console,
@@ -88,6 +92,7 @@ class LiveTerminal:
         rest = b""
         while piece := os.read(self._pipe, 1 << 16):
             *lines, rest = (rest + piece).split(b"\n")
+            self._dropped += max(0, len(self._lines) + len(lines) - _LINES)
             self._lines.extend(line.decode(errors="replace") for line in lines)
         if rest:
             self._lines.append(rest.decode(errors="replace"))
@@ -116,14 +121,18 @@ class LiveTerminal:
     def _print_lines(self, show: Callable[[Text], None]) -> None:
         if not self._lines:
             return
-        lines = []
+        dropped, self._dropped = self._dropped, 0
+        lines = [Text(f"({dropped} lines could not be shown)")] if dropped else []
         while self._lines:
             lines.append(Text.from_ansi(self._lines.popleft()))
         show(Text("\n").join(lines))
 
 
 class _Terminal:
-    """A terminal as rich writes to it: unbuffered, so that nothing is left to flush when the interpreter ends."""
+    """A terminal as rich writes to it: unbuffered, so that nothing is left to flush when the interpreter ends.
+
+    When it was closed (its window, the connection to it), what is written is lost, and that is all.
+    """
 
     encoding = "utf-8"
 
@@ -132,8 +141,9 @@ class _Terminal:
 
     def write(self, text: str) -> int:
         data = text.encode(errors="replace")
-        while data:
-            data = data[os.write(self._number, data) :]
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._number, data) :]
         return len(text)
 
     def flush(self) -> None:

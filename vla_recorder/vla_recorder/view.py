@@ -63,7 +63,15 @@ def picture(status: EpisodeStatus, setting: Setting, width: int, height: int) ->
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
-    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+    """One line, whatever texts say that came from elsewhere."""
+    clean = [
+        (_printable(part), "") if isinstance(part, str) else (_printable(part[0]), part[1]) for part in parts
+    ]
+    return Text.assemble(*clean, no_wrap=True, overflow="ellipsis")
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _head(status: EpisodeStatus) -> Text:
@@ -131,7 +139,9 @@ def _table(streams: Sequence[StreamStatus], rates_hz: Mapping[str, float], width
     for stream in streams:
         cells = _cells(stream, rates_hz.get(stream.name))
         table.add_row(
-            *cells[: 1 + len(heads)], Text(stream.reason or "ok"), style="red" if stream.reason else ""
+            *cells[: 1 + len(heads)],
+            Text(_printable(stream.reason) or "ok"),
+            style="red" if stream.reason else "",
         )
     return table
 

@@ -35,7 +35,7 @@ def describe(text: str, low: float | None = None, high: float | None = None, **m
 
 
 def run_node(make: Callable[[], Node], args: list[str] | None = None) -> int:
-    """Create a node, spin it until SIGINT or SIGTERM, call its `close()` if it has one. Returns the exit code.
+    """Create a node, spin it until SIGINT, SIGTERM or SIGHUP, call its `close()` if it has one. Returns the exit code.
 
     `close()` runs while the node can still publish and answer. A user's mistake (UserError, a parameter
     of the wrong type or out of range, unusable ROS arguments) ends in one line on stderr, not a traceback.
@@ -95,5 +95,6 @@ def _interrupt(_number, _frame) -> None:
 
 
 def _on_signals(handler) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, handler)

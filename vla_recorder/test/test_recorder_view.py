@@ -1,0 +1,195 @@
+"""The live view: a picture that fits every terminal, and a terminal that is never garbled nor left behind."""
+
+import io
+import math
+import os
+import signal
+import textwrap
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorder_terminal import Terminal
+from rich.console import Console
+
+from vla_msgs.msg import EpisodeStatus, StreamStatus
+from vla_recorder.console import KEYS
+from vla_recorder.view import Setting, picture
+
+STREAMS = [
+    "cam_high",
+    "cam_low",
+    "cam_left_wrist",
+    "cam_right_wrist",
+    "follower_left",
+    "follower_right",
+    "command",
+]
+SETTING = Setting(dict.fromkeys(STREAMS, 60.0), ["reach", "lift"], KEYS)
+
+
+def status(state=EpisodeStatus.STATE_RECORDING, **changes):
+    streams = [StreamStatus(name=name, rate_hz=59.6, age_s=0.012, repeated=7, late=2) for name in STREAMS]
+    values = {
+        "instruction": "hand over the cube",
+        "substep": "lift",
+        "path": "/data/episode_12.hdf5",
+        "episode_index": 12,
+        "elapsed_s": 75.5,
+        "rows": 3775,
+        "disk_left_min": 42.0,
+        "last_path": "/data/episode_11.hdf5",
+        "last_label": "success",
+        "last_verdict": "check",
+        "last_reasons": ["cam_low: gaps among its intervals 2 %"],
+    }
+    return EpisodeStatus(state=state, streams=streams, **(values | changes))
+
+
+def lines_of(message, width=100, height=40):
+    console = Console(width=width, height=height, file=io.StringIO())
+    return [
+        "".join(segment.text for segment in line).rstrip()
+        for line in console.render_lines(picture(message, SETTING, width, height), pad=False)
+    ]
+
+
+def test_a_recording_in_full():
+    message = status(queue_fill=0.03, saved=11, discarded=2)
+    message.streams[1].reason = "2.100 s old, limit 0.1 s: nobody publishes it"
+    text = "\n".join(lines_of(message, width=120))
+    for part in (
+        "RECORDING  01:15.5  episode 12  3775 rows  /data/episode_12.hdf5",
+        "sub-step     lift  (2 of 2)",
+        "cam_low          60 / 60      12      .         7     2     .  2.100 s old, limit 0.1 s: nobody publishes it",
+        "queue 3 %   disk left 42 min   saved 11, discarded 2",
+        "last: episode_11.hdf5, label success, CHECK  cam_low: gaps among its intervals 2 %",
+    ):
+        assert part in text, text
+
+
+def test_a_countdown_can_be_read_from_afar():
+    text = "\n".join(lines_of(status(EpisodeStatus.STATE_COUNTDOWN, countdown_s=2.2)))
+    assert "GET READY  2.2 s" in text
+    three = ["██████", "    ██", "██████", "    ██", "██████"]
+    assert [line.strip(" ") for line in text.splitlines() if "█" in line] == [row.strip() for row in three]
+
+
+def test_what_keeps_an_episode_from_beginning_is_shown():
+    waiting = status(rows=0, reason="waiting for cam_low: nothing received")
+    assert " waiting for cam_low: nothing received" in lines_of(waiting)
+    fault = status(EpisodeStatus.STATE_FAULT, reason="/data: the disk is full")
+    assert " FAULT  /data: the disk is full" in lines_of(fault)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(range(5)),
+    st.integers(1, 200),
+    st.integers(2, 60),
+    st.integers(0, len(STREAMS)),
+    st.floats(0, 60, width=32),
+    st.sampled_from([math.nan, 0.0, 1e6]),
+    st.text(max_size=30),
+)
+def test_the_picture_fits_every_terminal(state, width, height, ill, countdown_s, left_min, text):
+    text = text.replace("\x00", "")
+    message = status(
+        state, countdown_s=countdown_s, disk_left_min=left_min, instruction=text, reason="because"
+    )
+    for stream in message.streams[:ill]:
+        stream.reason, stream.age_s = text, math.nan
+    console = Console(width=width, height=height, file=io.StringIO())
+    lines = console.render_lines(picture(message, SETTING, width, height), pad=False)
+    assert 1 <= len(lines) <= height - 1
+    assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
+
+
+def test_ill_streams_are_shown_first_when_there_is_little_room():
+    message = status()
+    message.streams[4].reason = "position of joint 'waist' is nan"
+    text = "\n".join(lines_of(message, 70, 14))
+    assert "follower_left" in text and "cam_high" not in text and "6 of 7 streams are well" in text
+
+
+LIVE = textwrap.dedent(
+    """
+    import os, subprocess, sys, threading, time
+    from rich.text import Text
+    from vla_recorder.terminal import LiveTerminal
+
+    pictures = 0
+    def render(width, height):
+        global pictures
+        pictures += 1
+        if FAIL and pictures == 3: raise RuntimeError("no picture today")
+        return Text(f"== live {width}x{height} ==\\n== last line of {pictures} ==")
+
+    FAIL = "fail" in sys.argv
+    view = LiveTerminal(render)
+    try:
+        for i in range(40):
+            print("out", i)
+            os.write(2, f"raw {i}\\n".encode())
+            if i % 10 == 0: subprocess.run(["echo", f"child {i}"])
+            time.sleep(0.01)
+        print("now live")
+        while pictures < (3 if FAIL else 6): time.sleep(0.01)
+        if "burst" in sys.argv:
+            for i in range(1500): print("burst", i, "." * 60)  # more than pipe and terminal hold
+            os.write(int(sys.argv[-1]), b"done")
+        os.write(1, b"half a line")
+        if "hold" in sys.argv: threading.Event().wait()
+        if "raise" in sys.argv: raise KeyError("some mistake")
+    except KeyboardInterrupt: pass
+    finally:
+        view.close()
+    print("after")
+    """
+)
+
+
+@pytest.mark.parametrize("how", ["", "fail", "raise"])
+def test_everything_else_that_is_printed_stays_above_the_live_area(how):
+    with Terminal() as terminal:
+        process = terminal.run("-c", LIVE, how)
+        assert process.wait(30) == (1 if how == "raise" else 0)
+        terminal.until_shown("some mistake" if how == "raise" else "after")
+        lines = [line for line in terminal.text.splitlines() if line]
+        for i in range(40):
+            assert f"out {i}" in lines and f"raw {i}" in lines
+        assert [line for line in lines if line.startswith("child")] == [
+            f"child {i}" for i in range(0, 40, 10)
+        ]
+        assert "half a line" in terminal.text and not any("==" in line for line in lines)
+        assert ("no picture today" in terminal.text) == (how == "fail")
+        assert terminal.restored
+
+
+def test_one_live_area_only_also_after_a_resize():
+    with Terminal() as terminal:
+        process = terminal.run("-c", LIVE, "hold")
+        terminal.until_shown("now live")
+        for columns, lines in ((60, 20), (120, 40)):
+            terminal.resize(columns, lines)
+            terminal.until_shown(f"== live {columns}x{lines} ==")
+            assert terminal.screen.count("== live") == terminal.screen.count("== last line") == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        terminal.until_shown("after")
+        assert "==" not in terminal.screen and terminal.restored
+
+
+def test_a_terminal_that_hangs_does_not_hang_the_process():
+    read, write = os.pipe()
+    with Terminal() as terminal:
+        process = terminal.run("-c", LIVE, "burst", str(write), pass_fds=[write])
+        os.close(write)
+        terminal.until_shown("now live")
+        terminal.reading.clear()  # nobody reads the screen any more
+        assert os.read(read, 4) == b"done"
+        terminal.reading.set()
+        assert process.wait(30) == 0
+        terminal.until(lambda: "burst 1499" in terminal.text)
+        assert terminal.restored
+    os.close(read)
