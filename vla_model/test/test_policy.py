@@ -14,7 +14,7 @@ from vla_model.checkpoint import FILES, CheckpointError
 from vla_model.config import ModelConfig
 from vla_model.normalize import StatisticsError
 from vla_model.policy import ObservationError, Policy, build_policy
-from vla_model.tokenizer import build_tokenizer
+from vla_model.tokenizer import build_tokenizer, encode_prompt
 
 RIG = "name: tiny\ncontrol_rate_hz: 50\n"
 
@@ -60,8 +60,9 @@ def test_predict_is_the_models_output_in_the_rigs_units(policy):
     seen, model = observation(), policy.model
     images = torch.stack([torch.from_numpy(seen.images[name]) for name in policy.camera_names])[None]
     state = torch.from_numpy(policy.state_normalizer.normalize(seen.state))[None]
+    ids = torch.tensor([encode_prompt(policy.checkpoint.tokenizer, seen.instruction)])
     with torch.no_grad():
-        chunk = model.head.sample(model.features(images, policy._prompt_ids(seen.instruction)), state)[0]
+        chunk = model.head.sample(model.features(images, ids), state)[0]
     low, high = (np.array(statistics()["tiny"]["action"][key]) for key in ("min", "max"))
     expected = (chunk.numpy() + 1) / 2 * (high - low) + low
     assert np.allclose(policy.predict(seen), expected, atol=1e-5)

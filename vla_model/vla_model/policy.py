@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from vla_model import checkpoint as checkpoints
 from vla_model.adapter import VLAAdapter
 from vla_model.checkpoint import Checkpoint
 from vla_model.config import ModelConfig
+from vla_model.fast.graphs import GraphRunner
+from vla_model.fast.model import FastModel
+from vla_model.fast.runner import DirectRunner, PlainRunner, Runner
 from vla_model.normalize import normalizers
 from vla_model.released import Options
-from vla_model.tokenizer import PromptEncoder, build_tokenizer
+from vla_model.tokenizer import build_tokenizer, encode_prompt
 
 
 class ObservationError(ValueError):
@@ -34,17 +40,34 @@ class Observation:
 
 
 class Policy:
-    """A model ready to act. Its weights stay as they are; after training, make a new Policy."""
+    """A model ready to act. Threads may share one; their calls follow one another.
 
-    def __init__(self, checkpoint: Checkpoint, identity: str):
+    It runs the fast form of the model (fast/), made from the weights as they are at the first `predict`: after
+    training, make a new Policy. On CUDA the fast form lives on the GPU and `model`, as `from_checkpoint` loads it, in
+    the host's memory, where `save` takes it from; on a CPU both are there, sharing what folding leaves alone.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        identity: str,
+        fast: bool = True,
+        device: torch.device | str | None = None,
+    ):
+        """`device`: where to predict, by default where the model is. `fast=False`: by the plain model, there."""
         self.checkpoint = checkpoint
         self.identity = identity
         self.model = checkpoint.model.eval()
-        self.model.head.prepare()
+        self.device = torch.device(device or self.model.device)
         config = self.config = self.model.config
         self.rig_text = checkpoint.rig_text
         self.state_normalizer, self.action_normalizer = normalizers(checkpoint.statistics, config)
-        self._prompt_ids = PromptEncoder(checkpoint.tokenizer, self.model.device)
+        self._fast, self._runner = fast, None
+        self._lock = threading.Lock()
+        self._prompt = lru_cache(maxsize=64)(self._encode)
+        self._workers = None
+        if config.vision.jpeg_quality is not None and len(self.camera_names) > 1:
+            self._workers = ThreadPoolExecutor(len(self.camera_names), "jpeg")
 
     @classmethod
     def from_checkpoint(
@@ -53,15 +76,17 @@ class Policy:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         options: Options | None = None,
+        fast: bool = True,
     ) -> Policy:
-        """Load a checkpoint directory, by default onto a GPU in bfloat16 if there is one, else in float32.
+        """Load a checkpoint directory, by default for a GPU in bfloat16 if there is one, else in float32.
 
         `options` say what a folder as VLA-Adapter releases it leaves open, unless its vla_policy.json does.
         CheckpointError or StatisticsError, both ValueError, name what is missing or does not fit.
         """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        return cls(checkpoints.load(directory, device, dtype, options), checkpoints.identity(directory))
+        checkpoint = checkpoints.load(directory, "cpu" if fast else device, dtype, options)
+        return cls(checkpoint, checkpoints.identity(directory), fast, device)
 
     @property
     def dt_s(self) -> float:
@@ -78,42 +103,60 @@ class Policy:
     @torch.inference_mode()
     def predict(self, observation: Observation) -> np.ndarray:
         """A chunk (H, A) float32 in the rig's units, for times stamp + k dt_s. Raises ObservationError."""
-        images = self._images(observation)
-        ids = self._prompt_ids(observation.instruction)
-        state = torch.from_numpy(self._state(observation)).to(self.model.device).unsqueeze(0)
-        features = self.model.backbone(self.model.preprocess.normalize(images), ids)
-        chunk = self.model.head.sample(features, state)[0]
-        return self.action_normalizer.denormalize(chunk.float().cpu().numpy())
+        frames, state = self._frames(observation), self._state(observation)
+        with self._lock:
+            self._runner = self._runner or self._make_runner()
+            chunk = self._runner(frames, self._prompt(observation.instruction), state)
+        return self.action_normalizer.denormalize(chunk)
 
-    def warm_up(self, calls: int = 2, image_size: tuple[int, int] = (480, 640)) -> None:
-        """Predict on black images (H, W), so that the first real call finds memory and kernels ready."""
-        black = {name: np.zeros((*image_size, 3), np.uint8) for name in self.camera_names}
+    def warm_up(
+        self,
+        calls: int = 2,
+        image_size: tuple[int, int] | Mapping[str, tuple[int, int]] = (480, 640),
+        instruction: str = "wait",
+    ) -> None:
+        """Predict on black images, so that the first real call finds memory, kernels and CUDA graphs ready.
+
+        Graphs are for images of these sizes (H, W), of all cameras or by name, and for instructions of up to 27
+        tokens, or as long as this one.
+        """
+        sizes = (
+            image_size if isinstance(image_size, Mapping) else dict.fromkeys(self.camera_names, image_size)
+        )
+        black = {name: np.zeros((*sizes[name], 3), np.uint8) for name in self.camera_names}
         state = np.zeros(self.config.state_dim, np.float32)
         for _ in range(calls):
-            self.predict(Observation(black, state, "wait", 0))
+            self.predict(Observation(black, state, instruction, 0))
 
     def save(self, directory: Path | str) -> None:
         """Write the checkpoint directory that `from_checkpoint` reads."""
         checkpoints.save(directory, self.checkpoint)
 
-    def _images(self, observation: Observation) -> Tensor:
-        """Resized images (1, N, 3, s, s) uint8 on the model's device, cameras in the model's order."""
+    def _make_runner(self) -> Runner:
+        if not self._fast:
+            return PlainRunner(self.model.to(self.device))
+        runner = GraphRunner if self.device.type == "cuda" else DirectRunner
+        return runner(FastModel(self.model, self.device), self.model.preprocess)
+
+    def _encode(self, instruction: str):
+        """The instruction as the runner wants it."""
+        try:
+            ids = encode_prompt(self.checkpoint.tokenizer, instruction)
+            return self._runner.prompt(torch.tensor(ids))
+        except ValueError as error:
+            raise ObservationError(str(error)) from None
+
+    def _frames(self, observation: Observation) -> list[np.ndarray]:
+        """(H, W, 3) uint8 of each camera, in the model's order, ready to be resized."""
         missing = [name for name in self.camera_names if name not in observation.images]
         if missing:
             raise ObservationError(
                 f"the observation lacks camera {', '.join(missing)}; the model expects {', '.join(self.camera_names)}"
             )
-        resized = [self._image(name, observation.images[name]) for name in self.camera_names]
-        return torch.cat(resized).unsqueeze(0)
-
-    def _image(self, name: str, image: np.ndarray) -> Tensor:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ObservationError(
-                f"camera {name}: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
-            )
-        image = self.model.preprocess.jpeg(image)
-        image = np.require(image, requirements="CW")  # copies only what torch cannot take as a view
-        return self.model.preprocess.resize(torch.from_numpy(image).to(self.model.device).unsqueeze(0))
+        frames = [_checked(name, observation.images[name]) for name in self.camera_names]
+        if self._workers is None:
+            return [self.model.preprocess.jpeg(frame) for frame in frames]
+        return list(self._workers.map(self.model.preprocess.jpeg, frames))
 
     def _state(self, observation: Observation) -> np.ndarray:
         state = np.asarray(observation.state)
@@ -128,6 +171,14 @@ class Policy:
         return self.state_normalizer.normalize(state)
 
 
+def _checked(name: str, image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ObservationError(
+            f"camera {name}: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+        )
+    return image
+
+
 def build_policy(
     config: ModelConfig,
     statistics: dict,
@@ -135,6 +186,7 @@ def build_policy(
     tokenizer: Tokenizer | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    fast: bool = True,
 ) -> Policy:
     """A fresh model, its random weights given by `seed`; without a tokenizer one is built for the prompt."""
     tokenizer = tokenizer or build_tokenizer(vocab=config.llm.vocab)
@@ -142,4 +194,5 @@ def build_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VLAAdapter(config)
-    return Policy(Checkpoint(model.to(device), statistics, rig_text, tokenizer), f"untrained-{seed}")
+    checkpoint = Checkpoint(model.to(device), statistics, rig_text, tokenizer)
+    return Policy(checkpoint, f"untrained-{seed}", fast)

@@ -37,7 +37,8 @@ def data(tmp_path):
 
 def policy(data, *settings):
     config = changed(presets.small(CAMERAS, 2, 2, 4, 0.1), [*SETTINGS, *settings], data.source.action_names)
-    return build_policy(config, dataset_statistics(data, "rig"), data.source.rig_text)
+    # the plain model, so that a test can look at what it is given
+    return build_policy(config, dataset_statistics(data, "rig"), data.source.rig_text, fast=False)
 
 
 @pytest.mark.parametrize("settings", [PLAIN, EARLY_CROP, PUBLISHED], ids=["plain", "early crop", "published"])
