@@ -201,7 +201,7 @@ def test_wrong_image_is_named_and_rows_before_stay(tmp_path):
 DAMAGE = {
     "'sim' is missing": lambda f: f.attrs.pop("sim"),
     "'sim' is int64": lambda f: f.attrs.create("sim", 1),
-    "'compress' is set": lambda f: f.attrs.create("compress", True),
+    "'compress' is True, but frames are raw": lambda f: f.attrs.create("compress", True),
     "/observations/qvel is missing": lambda f: f.pop("observations/qvel"),
     "/action has 4 rows|has 5 rows, /action has 4": lambda f: f["action"].resize(4, axis=0),
     "/observations/qpos is not finite in 1 of 5": lambda f: f["observations/qpos"].write_direct(

@@ -71,23 +71,28 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[i
     journal_path = layout.journal_path(path.parent, index)
     if path != target and target.exists():
         raise EpisodeError(f"{path}: {target} is there already; move one of them away")
+    begun = journal_path.exists()
     try:
         store = TransactionalFile.open(path, journal_path, write=True)
         try:
-            rows = _complete(store, attributes)
-            store.commit()
-            store.sync()
-            store.finish()
-            if rows == 0:
-                target = trash_path(path.parent, index)
+            if begun and not store.journal.sequence and not _readable(store):
+                rows = 0  # cut off before it was a file at all
+            else:
+                rows = _complete(store, attributes)
+                store.commit()
+                store.sync()
+                store.finish()
+            target = target if rows else trash_path(path.parent, index)
             target.parent.mkdir(exist_ok=True)
             if path != target:
                 os.rename(path, target)
             disk.sync_folder(target.parent)
             store.settle()
         finally:
+            if not begun and not store.journal.sequence:
+                journal_path.unlink(missing_ok=True)
             store.close()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         raise EpisodeError(f"{path}: cannot be recovered: {error}. It stays as it is") from error
     return rows, target
 
@@ -98,8 +103,18 @@ def trash_path(folder: Path, index: int) -> Path:
     return folder / layout.TRASH / f"episode_{index}_{time_text}_{os.getpid()}.hdf5"
 
 
+def _readable(store: TransactionalFile) -> bool:
+    try:
+        with store.hdf5("r+") as file:
+            return layout.VLA in file
+    except (OSError, RuntimeError):
+        return False
+
+
 def _complete(store: TransactionalFile, attributes: Mapping[str, str]) -> int:
     with store.hdf5("r+") as file:
+        if layout.VLA not in file:
+            raise OSError("it is no episode of this recorder")
         rows = min(dataset.shape[axis] for dataset, axis in _by_row(file))
         for dataset, axis in _by_row(file):
             if dataset.shape[axis] > rows:

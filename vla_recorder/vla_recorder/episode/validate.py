@@ -11,20 +11,23 @@ from vla_recorder.episode import layout
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
 
+_SAMPLES = 16  # JPEG frames of each camera that are decoded
 
-def problems(path: str | Path) -> list[str]:
-    """What keeps the raw form of the ACT family (or our additions, where present) from being right.
 
-    Checks paths, dtypes, shapes, equal lengths, finite numbers and rising stamps; frames are not read.
+def problems(path: str | Path, every_frame: bool = False) -> list[str]:
+    """What keeps the form of the ACT family, raw or JPEG (or our additions, where present), from being right.
+
+    Checks paths, dtypes, shapes, equal lengths, finite numbers, rising stamps, and that JPEG frames can be decoded:
+    some of each camera, or `every_frame`. Raw frames are read only then: any bytes are a picture.
     """
     try:
         with EpisodeReader(path) as episode:
             found = _root(episode) + _floats(episode) + _images(episode) + _texts(episode)
             if layout.VLA in episode.file:
                 found += _ours(episode)
-            return found
-    except EpisodeError as error:
-        return [str(error)]
+            return found + (_frames(episode, every_frame) if not found else [])
+    except (EpisodeError, OSError) as error:
+        return [str(error) if str(path) in str(error) else f"{path}: cannot be read: {error}"]
 
 
 def _root(episode: EpisodeReader) -> list[str]:
@@ -34,8 +37,9 @@ def _root(episode: EpisodeReader) -> list[str]:
         found.append("attribute 'sim' is missing (ACT's loader needs it)")
     elif not isinstance(attrs[layout.SIM_ATTR], np.bool_):
         found.append(f"attribute 'sim' is {type(attrs[layout.SIM_ATTR]).__name__}, expected bool")
-    if attrs.get(layout.COMPRESS_ATTR, False):
-        found.append("attribute 'compress' is set: frames are JPEG, not the raw form")
+    compressed = bool(attrs.get(layout.COMPRESS_ATTR, False))
+    if compressed != (episode.image_form == "jpeg") and episode.camera_names:
+        found.append(f"attribute 'compress' is {compressed}, but frames are {episode.image_form}")
     if len(episode) == 0:
         found.append("has no rows")
     if episode.path.name.endswith(layout.PARTIAL_SUFFIX):
@@ -82,14 +86,53 @@ def _length(episode: EpisodeReader, dataset: h5py.Dataset) -> list[str]:
 
 def _images(episode: EpisodeReader) -> list[str]:
     found = [] if episode.camera_names else [f"{layout.IMAGES} has no camera"]
+    jpeg = episode.image_form == "jpeg"
     for camera in episode.camera_names:
         dataset = episode.file[layout.image_path(camera)]
-        if dataset.dtype != np.uint8 or dataset.ndim != 4 or dataset.shape[-1] != 3:
-            found.append(f"{dataset.name} is {dataset.shape} {dataset.dtype}, expected (rows, H, W, 3) uint8")
+        expected = "(rows, bytes) uint8" if jpeg else "(rows, H, W, 3) uint8"
+        if (
+            dataset.dtype != np.uint8
+            or dataset.ndim != (2 if jpeg else 4)
+            or not (jpeg or dataset.shape[-1] == 3)
+        ):
+            found.append(f"{dataset.name} is {dataset.shape} {dataset.dtype}, expected {expected}")
             continue
         found += _length(episode, dataset)
-        if dataset.chunks is not None and dataset.chunks != (1, *dataset.shape[1:]):
+        if not jpeg and dataset.chunks is not None and dataset.chunks != (1, *dataset.shape[1:]):
             found.append(f"{dataset.name} has chunks {dataset.chunks}, expected one frame each")
+    if jpeg and layout.VLA in episode.file:
+        found += _lengths(episode)
+    return found
+
+
+def _lengths(episode: EpisodeReader) -> list[str]:
+    dataset = episode.file.get(layout.COMPRESS_LEN)
+    shape = (len(episode.camera_names), episode.action.shape[0])
+    if dataset is None or dataset.shape != shape or dataset.dtype != layout.FLOAT:
+        found = "missing" if dataset is None else f"{dataset.shape} {dataset.dtype}"
+        return [f"{layout.COMPRESS_LEN} is {found}, expected {shape} float32"]
+    padded = [episode.file[layout.image_path(camera)].shape[1] for camera in sorted(episode.camera_names)]
+    bad = (dataset[:] <= 0) | (dataset[:] > np.array(padded)[:, None])
+    return [f"{layout.COMPRESS_LEN} does not fit the frames of {int(bad.sum())} rows"] if bad.any() else []
+
+
+def _frames(episode: EpisodeReader, every_frame: bool) -> list[str]:
+    """The first frame of each camera that cannot be read, or is of another size than the first one."""
+    T, found = len(episode), []
+    if not every_frame and episode.image_form == "raw":
+        return []
+    rows = range(T) if every_frame else sorted(set(np.linspace(0, T - 1, min(T, _SAMPLES)).astype(int)))
+    for camera in episode.camera_names:
+        frames = episode.images(camera)
+        try:
+            for t in rows:
+                if frames[t].shape != frames.shape[1:]:
+                    found.append(
+                        f"{layout.image_path(camera)}: row {t} is {frames[t].shape}, expected {frames.shape[1:]}"
+                    )
+                    break
+        except (EpisodeError, OSError) as error:
+            found.append(str(error))
     return found
 
 
@@ -115,7 +158,15 @@ def _ours(episode: EpisodeReader) -> list[str]:
     if version not in layout.READABLE_VERSIONS:
         known = ", ".join(map(str, layout.READABLE_VERSIONS))
         found.append(f"format_version is {version}, this software knows {known}")
-    for path in (layout.RIG, layout.STAMP, layout.COMMAND, layout.COMMAND_SOURCE, layout.INTERVENTIONS):
+    if version != 1 and episode.attributes.get("image_form") != episode.image_form:
+        found.append(
+            f"image_form is {episode.attributes.get('image_form')}, but frames are {episode.image_form}"
+        )
+    if episode.jpeg_colour not in layout.JPEG_COLOURS:
+        found.append(f"jpeg_colour is {episode.jpeg_colour}, expected {' or '.join(layout.JPEG_COLOURS)}")
+    optional = [layout.LEADER] if layout.LEADER in episode.file else []
+    required = [layout.RIG, layout.STAMP, layout.COMMAND, layout.COMMAND_SOURCE, layout.INTERVENTIONS]
+    for path in required + optional:
         if path not in episode.file:
             found.append(f"{path} is missing")
         elif path != layout.RIG:
@@ -127,8 +178,8 @@ def _ours(episode: EpisodeReader) -> list[str]:
             found.append(f"{path} must be (rows, {N} streams)")
         else:
             found += _length(episode, dataset)
-    if layout.COMMAND in episode.file:
-        found += _finite(episode.command, may_be_unmeasured=True)
+    for dataset in (episode.file.get(layout.COMMAND), episode.leader):
+        found += [] if dataset is None else _finite(dataset, may_be_unmeasured=True)
     for path, names in ((layout.ACTION, "action_names"), (layout.QPOS, "state_names")):
         known = len(episode.attributes.get(names, []))
         if path in episode.file and episode.file[path].ndim == 2 and known != episode.file[path].shape[1]:
