@@ -96,11 +96,12 @@ class Cuda:
     def built(self, make: Callable[[], Side]) -> tuple[Side, float]:
         """What `make` returns, and the MB that it and calls of its `predict` keep reserved on the device.
 
-        Weights, graphs and their buffers are in it; what was needed only to build it is not.
+        Weights, graphs and their buffers are in it; what was needed only up to its first call is not.
         """
         self._tidy()
         before = torch.cuda.memory_reserved()
         side = make()
+        side.predict()
         self._tidy()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(2):

@@ -12,6 +12,7 @@ from bench.naive_vla.model import NaiveVLA
 from vla_model import presets
 from vla_model.adapter import VLAAdapter
 from vla_model.config import HeadConfig, ModelConfig
+from vla_model.fast.model import FastModel
 
 HEADS = ("base", "pro", "dual_arm")
 FORMS = ("published", "sound")
@@ -74,6 +75,13 @@ def plain_features(model: VLAAdapter, images: Tensor, ids: Tensor):
     return model.backbone(tuple(x.to(like) for x in model.preprocess.normalize(images[None])), ids)
 
 
+def fast_chunk(model: VLAAdapter, images: Tensor, ids: Tensor, state: Tensor) -> Tensor:
+    return FastModel(model)(images, ids, state)
+
+
 def plain_chunk(model: VLAAdapter, images: Tensor, ids: Tensor, state: Tensor) -> Tensor:
     like = model.backbone.action_queries.weight
     return model.head.sample(plain_features(model, images, ids), state.to(like))
+
+
+PATHS = {"plain": plain_chunk, "fast": fast_chunk}

@@ -1,4 +1,4 @@
-"""Our whole model against a second evaluation of the reference's equations with the same weights.
+"""Our whole model, plain and fast, against a second evaluation of the reference's equations with the same weights.
 
 The naive model was compared with the public reference itself (VLA-Adapter 838a36d, timm 0.9.10, transformers
 4.40.1): hidden states and actions of the two were equal bit for bit, base and Pro, 1 to 3 cameras.
@@ -12,13 +12,14 @@ import torch
 from parity import (
     FORMS,
     HEADS,
+    PATHS,
     RIGS,
+    fast_chunk,
     inputs,
     model_config,
     naive_chunk,
     naive_states,
     noisy_model,
-    plain_chunk,
     plain_features,
 )
 
@@ -48,7 +49,8 @@ def test_chunks_are_those_of_the_naive_model(cameras, horizon, action_dim, head,
     expected = naive_chunk(naive_of(model), *data)
     assert expected.shape == (1, horizon, action_dim)
     assert expected.std() > 0.3
-    torch.testing.assert_close(plain_chunk(model, *data), expected, **FP32)
+    for path in PATHS.values():
+        torch.testing.assert_close(path(model, *data), expected, **FP32)
 
 
 @pytest.mark.parametrize("block", ["base", "pro"])
@@ -60,6 +62,8 @@ def test_bins_have_the_logits_of_the_naive_model(block, form):
     expected = naive_chunk(naive_of(model), images, ids, state).unflatten(-1, (7, 16))
     logits = model.head.logits(plain_features(model, images, ids), state)
     torch.testing.assert_close(logits, expected, **FP32)
+    chunk = fast_chunk(model, images, ids, state)
+    torch.testing.assert_close(chunk, model.head.decode(expected), **FP32)
 
 
 @pytest.mark.parametrize("cameras", [1, 2, 3])
