@@ -124,6 +124,10 @@ class Scene:
     def stop(self, save=True, label=1, end_reason=""):
         return self.call(self._stop, StopEpisode.Request(save=save, label=label, end_reason=end_reason))
 
+    def until_heard(self):
+        """Every stream of the rig, those included that rows can do without."""
+        self.spin(lambda: len(self.status.streams) == 9 and not any(s.reason for s in self.status.streams))
+
     def until_rows(self, rows):
         self.spin(lambda: self.status.rows >= rows)
 

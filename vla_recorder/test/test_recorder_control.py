@@ -85,7 +85,7 @@ def test_texts_that_change_during_an_episode_and_the_start_gesture(stage):
     publisher = stage.publisher()
     options = ["--gesture", "--substep", "reach", "--substep", "lift", "--instruction", "stack the cups"]
     recorder = stage.recorder(*options)
-    stage.spin(lambda: sum(s.name.startswith("leader") and s.rate_hz > 10 for s in stage.status.streams) == 2)
+    stage.until_heard()
     assert "not recording" in stage.say("set_substep", "wait").message
     stage.tell(publisher, leader_left="closed")
     stage.tell(publisher, leader_right="closed")

@@ -111,7 +111,7 @@ def test_a_clock_that_is_set_back_or_leaps_ahead_ends_the_episode_and_no_more(st
     recorder = stage.recorder()
     paths = []
     for leap, reason in ((-2000, "the clock was set back"), (200_000, "the clock leapt ahead by 40")):
-        stage.spin(lambda: all(not stream.reason for stream in stage.status.streams))
+        stage.until_heard()
         started = stage.start()
         assert started.success, started.message
         paths.append(started.path)
@@ -261,6 +261,7 @@ def test_a_read_only_folder_is_refused_at_once(stage):
 def test_frames_of_another_size_are_named_and_left_out(stage):
     publisher = stage.publisher()
     recorder = stage.recorder("--images", "jpeg")
+    stage.until_heard()
     path = stage.start().path
     stage.until_rows(10)
     stage.tell(publisher, cam_high="small")

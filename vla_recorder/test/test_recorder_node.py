@@ -28,9 +28,7 @@ def test_rows_carry_what_was_published_at_their_time(stage):
     publisher = stage.publisher()
     stage.tell(publisher, cam_left_wrist="bgr8")
     recorder = stage.recorder()
-    stage.spin(
-        lambda: {"leader_left", "leader_right"} <= {s.name for s in stage.status.streams if not s.reason}
-    )
+    stage.until_heard()
     started = stage.start("hand over the cube, größer")
     assert started.success and started.path.endswith("episode_0.hdf5")
     stage.until_rows(60)

@@ -36,9 +36,13 @@ class Streams:
         return {**self.inputs.counts, **leaders, COMMAND: self.commands.count}
 
     def leaders_beside(self, now_ns: int) -> RigInputs | None:
-        """The leaders that rows do not need but can have: there is one for every action, and all are there now."""
+        """The leaders that rows do not need but can have: there is one for every action, and all were just heard."""
         mapped = all(channel.leader is not None for channel in self._rig.action)
-        return self.leaders if mapped and self.leader_sample(now_ns) is not None else None
+        if self.leaders is None or not mapped:
+            return None
+        newest_ns = [self.leaders.aligner.newest_ns(name) for name in self.leaders.counts]
+        heard = all(at_ns is not None and now_ns - at_ns < HISTORY_S * 1e9 for at_ns in newest_ns)
+        return self.leaders if heard else None
 
     def status(self, now_ns: int) -> list[StreamStatus]:
         """One per stream; leaders that rows do not need only when they were heard."""
