@@ -1,7 +1,10 @@
 """From observation to chunk, to a directory and back, and what is said when something does not fit."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +69,62 @@ def test_predict_is_the_models_output_in_the_rigs_units(policy):
     low, high = (np.array(statistics()["tiny"]["action"][key]) for key in ("min", "max"))
     expected = (chunk.numpy() + 1) / 2 * (high - low) + low
     assert np.allclose(policy.predict(seen), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("jpeg_quality", [None, 95])
+def test_fast_and_plain_agree(saved, jpeg_quality):
+    config = json.loads((saved / "config.json").read_text())
+    config["vision"]["jpeg_quality"] = jpeg_quality
+    (saved / "config.json").write_text(json.dumps(config))
+    fast, plain = (Policy.from_checkpoint(saved, device="cpu", fast=fast) for fast in (True, False))
+    for seed in range(3):
+        seen = observation(seed=seed, instruction=f"do it {seed} times")
+        assert np.allclose(fast.predict(seen), plain.predict(seen), atol=1e-5)
+
+
+def test_the_published_round_trip_through_jpeg_is_every_cameras_own(policy):
+    vision = policy.config.vision.model_copy(update={"jpeg_quality": 30})
+    coarse = build_policy(policy.config.model_copy(update={"vision": vision}), statistics(), RIG, seed=3)
+    trips = {name: coarse.model.preprocess.jpeg(image) for name, image in observation().images.items()}
+    chunk = coarse.predict(observation())
+    assert np.array_equal(chunk, policy.predict(replace(observation(), images=trips)))
+    assert not np.array_equal(chunk, policy.predict(observation()))
+
+
+def test_threads_may_share_a_policy_and_swap_the_instruction(policy):
+    said = ["pick up the red cube", "wait", "hand it over, " * 9]
+    seen = [observation(seed=i % 2, instruction=said[i % 3]) for i in range(6)]
+    expected = [policy.predict(one) for one in seen]
+    with ThreadPoolExecutor(4) as pool:
+        chunks = list(pool.map(lambda i: policy.predict(seen[i % 6]), range(240)))
+    for i, chunk in enumerate(chunks):
+        assert np.array_equal(chunk, expected[i % 6])
+
+
+def test_memory_does_not_grow_with_calls(policy):
+    """300 calls with 200 instructions and 2 image sizes: less than 2 MB, of which one call holds some 100 kB."""
+    seen = [observation(seed=i, instruction=f"task {i:03d}") for i in range(200)]
+    small = {name: image[::2, ::2] for name, image in observation().images.items()}
+    seen += [replace(one, images=small) for one in seen[:100]]
+    for one in seen:
+        policy.predict(one)
+    before = resident_bytes()
+    for one in seen:
+        policy.predict(one)
+    assert resident_bytes() - before < 2 << 20
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_warm_up_takes_each_cameras_size_and_the_instruction(policy):
+    fresh = build_policy(policy.config, statistics(), RIG, seed=3)
+    seen = []
+    fresh.predict = seen.append
+    fresh.warm_up(1, {"cam_0": (48, 64), "cam_1": (30, 40)}, "pick up the red cube")
+    assert [image.shape for image in seen[0].images.values()] == [(48, 64, 3), (30, 40, 3)]
+    assert seen[0].instruction == "pick up the red cube"
 
 
 def test_cameras_of_other_sizes_and_extra_cameras(policy):
@@ -192,6 +251,7 @@ def test_a_vocabulary_too_large_is_named():
         ({"images": {"cam_0": np.zeros((4, 4, 3), np.uint8)}}, "lacks camera cam_1"),
         ({"state": np.zeros(3, np.float32)}, r"state has shape \(3,\), the model expects \(5,\)"),
         ({"state": np.array([0, 0, np.nan, 0, 0], np.float32)}, "not finite in dimension 2"),
+        ({"instruction": " \n"}, "the instruction is empty; say what the robot should do"),
     ],
 )
 def test_an_observation_that_does_not_fit_is_refused(policy, change, message):
@@ -200,11 +260,25 @@ def test_an_observation_that_does_not_fit_is_refused(policy, change, message):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)]
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 def test_an_image_that_is_not_rgb_is_refused(policy, image):
     with pytest.raises(ObservationError, match=r"camera cam_0: expected \(H, W, 3\) uint8 RGB"):
         policy.predict(replace(observation(), images=observation().images | {"cam_0": image}))
+
+
+def test_an_instruction_too_long_for_the_model_is_refused():
+    llm = tiny_config().llm.model_copy(update={"max_positions": 128})
+    policy = build_policy(tiny_config(llm=llm), statistics(), RIG)
+    policy.warm_up()
+    with pytest.raises(ObservationError, match="makes a sequence longer than the model's 128 positions"):
+        policy.predict(observation(instruction="go " * 100))
 
 
 @pytest.mark.gpu

@@ -4,17 +4,16 @@ Equals the plain path's Qwen2Model: hidden[i] is the output of block i, the last
 k and v into one map, gate and up into one, RMSNorm's weights into both; residuals into the products (W x + b added
 to what is there). No output matrix, no key-value cache, no embeddings among the hidden states: the head reads none.
 
-What is kept between calls, counted for the published size with 3 cameras and a prompt of 42 tokens (S = 874 rows,
-0.70 TFLOP; patches are rows 1 to 768):
+What causality allows to keep between calls, counted for the published size with 3 cameras and a prompt of 42 tokens
+(bench/roofline.py: 1.88 TFLOP in all, 0.66 of them here, in S = 873 rows):
 
-- kept: the prompt's and queries' embeddings (one copy when the instruction changes), rotary tables, text ids.
-- keys and values of the first token, which sees nothing but itself: 1 row of 874, 0.1 % of the products; it would
-  cost an attention over two pieces in every block.
-- the first block's q, k and v of text and queries, whose input is constant: 105 rows of 874 in one product of 96:
-  0.04 %.
-- of the text nothing else: it comes after the images and sees them, so its states change with every frame.
-- of the images nothing: their states do depend on no text, so a new instruction would leave them valid, but the
-  next call brings new frames. Their 769 rows are 88 % of the work, and have to be done for every observation.
+- kept, in sequence.py: the embeddings of prompt and queries, copied only when the instruction changes.
+- not kept: keys and values of the first token, which sees nothing but itself and so is a constant. 1 row of 873 is
+  0.1 % of this part, and every block's attention would have to be put together from two pieces.
+- not kept: the first block's q, k and v of text and queries, whose input is constant: 0.03 %.
+- nothing else of the text can be: it comes after the images and sees them, so its states change with every frame.
+- of the images nothing: their states depend on no text, so a new instruction would leave them valid, but every call
+  brings new frames. Towers, projector and their 769 rows here are 92 % of the 1.88 TFLOP, due for every observation.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from vla_model.fast.folding import Affine, exact, joined
 
 EPS = 1e-6
 MIDDLE = 128.0
+ALIGNED = 8  # numbers: a GPU's fast bfloat16 products want rows that begin at a multiple of 16 bytes
 
 
 class Block(NamedTuple):
@@ -48,7 +49,9 @@ class Vision:
         prefix = torch.cat([first, exact(dino.register_tokens, device)[0]])
         d = _patch_map(dino.patch_embeddings.projection, vision.dinov2, device)
         s = _patch_map(siglip.patch_embedding, vision.siglip, device)
-        self._embed = torch.cat([d.weight, s.weight]).to(dtype)
+        columns = d.weight.shape[1]
+        padding = -columns % ALIGNED
+        self._embed = F.pad(torch.cat([d.weight, s.weight]), (0, padding)).to(dtype)
         self._positions = (
             (positions[1:] + d.bias).to(dtype),
             (exact(siglip.position_embedding.weight, device) + s.bias).to(dtype),
@@ -59,8 +62,9 @@ class Vision:
         )
         self._prefix = len(prefix)
         # written anew by every call: pixels by patch, and DINOv2's tokens behind its prefix, which never changes
-        self._patches = torch.empty(
-            self._cameras, self._side, self._side, 3, self._patch, self._patch, device=device, dtype=dtype
+        self._pixels = torch.zeros(config.patches, columns + padding, device=device, dtype=dtype)
+        self._levels = self._pixels[:, :columns].view(
+            self._cameras, self._side, self._side, 3, self._patch, self._patch
         )
         self._tokens = prefix.to(dtype).repeat(self._cameras, 1, 1)
         self._tokens = F.pad(self._tokens, (0, 0, 0, vision.patches))
@@ -78,8 +82,8 @@ class Vision:
         """Each tower's first tokens (N, n, w)."""
         N, g, p = self._cameras, self._side, self._patch
         by_patch = resized.view(N, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5)
-        torch.sub(by_patch, MIDDLE, out=self._patches)
-        both = F.linear(self._patches.view(N * g * g, -1), self._embed).view(N, g * g, -1)
+        torch.sub(by_patch, MIDDLE, out=self._levels)
+        both = F.linear(self._pixels, self._embed).view(N, g * g, -1)
         d, s = self._positions
         dino, siglip = both.split([d.shape[-1], s.shape[-1]], dim=-1)
         torch.add(dino, d, out=self._tokens[:, self._prefix :])
