@@ -4,7 +4,7 @@ PYTHON ?= python3
 IN_ENV = source env.bash &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-slow bench bench-gpu lint shell clean clean-all
+.PHONY: help setup build demo test test-slow test-kill bench bench-gpu lint shell clean clean-all
 
 help:  ## this list
 	@echo "VLA models on dual-arm ROS 2 robots. Every target sets the workspace up first, if that has not been done."
@@ -24,6 +24,9 @@ test: setup  ## the test suite, without the slow tests
 
 test-slow: setup  ## the slow tests alone
 	@$(IN_ENV) python -m pytest -m slow
+
+test-kill: setup  ## 100 recorders killed at random moments: is every file whole, how much is lost
+	@$(IN_ENV) python vla_recorder/test/recorder_kills.py --kills 100
 
 bench: setup  ## speed and latency figures of this machine
 	@$(IN_ENV) python -m bench
