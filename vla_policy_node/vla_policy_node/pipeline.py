@@ -42,8 +42,9 @@ class Pipeline:
         trained = rig_from_yaml(policy.rig_text, f"{value['checkpoint']}/rig.yaml")
         rig = load_rig(value["rig"]) if value["rig"] else trained
         _check_fit(policy, trained, rig)
-        policy.warm_up()
         cameras = list(policy.camera_names)
+        sizes = {name: (rig.cameras[name].height, rig.cameras[name].width) for name in cameras}
+        policy.warm_up(image_size=sizes, **({"instruction": instruction} if instruction else {}))
         self._commander = Commander(node, rig, RigCommand.SOURCE_POLICY)
         self._inputs = RigInputs(node, rig, cameras=cameras, sources=rig.follower_sources)
         ensembler = Ensembler(
