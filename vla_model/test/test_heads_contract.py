@@ -211,19 +211,6 @@ def size(module):
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("kind", ["base", "pro", "discrete-pro"])
-def test_prepared_stem_gives_the_same_chunk_and_follows_new_weights(kind):
-    config = head_config(kind)
-    head, features, state = random_head(config), random_features(config), random_state(config)
-    with torch.no_grad():
-        plain = head.trunk(features, state)
-        head.prepare()
-        assert torch.equal(head.trunk(features, state), plain)
-        head.train()
-        head.layer_norm1.bias.add_(1.0)
-        assert not torch.equal(head.eval().trunk(features, state), plain)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @every_form

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -153,18 +152,3 @@ def encode_batch(tokenizer: Tokenizer, instructions: Sequence[str]) -> tuple[Ten
     if all(len(ids) == longest for ids in prompts):
         return ids, None
     return ids, torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in prompts])
-
-
-class PromptEncoder:
-    """Prompt ids (1, L) on a device, encoded once per instruction."""
-
-    def __init__(self, tokenizer: Tokenizer, device: torch.device, keep: int = 64):
-        self._tokenizer, self._device = tokenizer, device
-        self._ids = lru_cache(maxsize=keep)(self._encode)
-
-    def __call__(self, instruction: str) -> Tensor:
-        return self._ids(instruction)
-
-    @torch.inference_mode(False)  # a tensor that is kept must not depend on who asked first
-    def _encode(self, instruction: str) -> Tensor:
-        return torch.tensor([encode_prompt(self._tokenizer, instruction)], device=self._device)

@@ -50,9 +50,6 @@ class ActionHead(nn.Module, ABC):
     def fit_range(self, low: Tensor, high: Tensor) -> None:
         """Take the range (A,) that normalised actions have in the data, before training. Most heads need none."""
 
-    def prepare(self) -> None:
-        """Compute ahead whatever depends on the weights alone; called when they will not change any more."""
-
 
 def valid_elements(actions: Tensor, step_mask: Tensor | None, dim_mask: Tensor | None) -> Tensor:
     """Mask (B, H, A) bool of the actions that count: those of valid steps in valid dimensions."""

@@ -53,13 +53,11 @@ class BridgeHead(ActionHead):
         )
         positions = max(config.horizon, config.query_tokens + 1, config.task_tokens)
         self.rotary = Rotary(positions, width // head.heads, head.rotary_pairing, head.rotary_table)
-        self._stem: Tensor | None = None
 
     def trunk(self, features: Features, state: Tensor, noise: Tensor | None = None) -> Tensor:
         """(B, H, outputs) for state (B, S); `noise` (H, A D) stands in place of the stem's zeros."""
         features.require(type(self).__name__, self.needs)
-        rows = self._stem if noise is None and self._stem is not None else self._rows(noise)
-        x, p = rows.expand(len(state), -1, -1), self.proprio_projector(state)
+        x, p = self._rows(noise).expand(len(state), -1, -1), self.proprio_projector(state)
         layers = zip(self.mlp_resnet_blocks, features.task_layers[1:], features.query_layers[1:], strict=True)
         for block, h_t, h_a in layers:
             x = block(x, block.condition(h_t, torch.cat([h_a, p], dim=1), self.rotary), self.rotary)
@@ -70,15 +68,6 @@ class BridgeHead(ActionHead):
         if not self.noise_std:
             return None
         return self.noise_std * torch.randn_like(self.layer_norm1.weight.expand(self.horizon, -1))
-
-    def prepare(self) -> None:
-        """Keep the stem's rows, which depend on weights alone; `train` and `eval` drop them."""
-        with torch.no_grad():
-            self._stem = self._rows(None)
-
-    def train(self, mode: bool = True) -> BridgeHead:
-        self._stem = None
-        return super().train(mode)
 
     def _rows(self, noise: Tensor | None) -> Tensor:
         """The stem's output (H, D)."""
