@@ -19,7 +19,7 @@ from vla_rig.rig import Rig
 
 
 class TakeMaker:
-    """`rows`, `texts` and `received_before` are those of the newest take.
+    """`rows`, `texts` and `before`, the (received, lost) messages of each stream until then, are the newest take's.
 
     Raises JointError when actions are to come from leaders that the rig does not have.
     """
@@ -30,7 +30,7 @@ class TakeMaker:
         self.checkpoint = ""  # identity of the policy that commands now, if one does
         self.texts = Texts("")
         self.rows: RigRows | None = None
-        self.received_before: dict[str, int] = {}  # messages of each stream until the take began
+        self.before: dict[str, tuple[int, int]] = {}
         self._new_rows(self.texts)
 
     def make(self, folder: Path, instruction: str, on_done: Callable[[Take, dict], None]) -> Take:
@@ -38,7 +38,6 @@ class TakeMaker:
         _refuse_full_disk(folder)
         texts = Texts(instruction, self._value("substeps"))
         rows = self._new_rows(texts)
-        counts = self._streams.counts()
         take = Take(
             folder,
             self._header(instruction, rows),
@@ -50,16 +49,17 @@ class TakeMaker:
             queue_rows=self._value("queue_rows"),
         )
         self.rows, self.texts = rows, texts
-        self.received_before = {name: count.received for name, count in counts.items()}
+        self.before = {name: (count.received, count.lost) for name, count in self._streams.counts().items()}
         return take
 
-    def add_rates(self, take: Take, report: dict) -> None:
-        """How often messages came during a take, for its report."""
+    def add_counts(self, take: Take, report: dict) -> None:
+        """How often messages came during a take, and how many were lost on their way, for its report."""
         elapsed_s, counts = take.elapsed_s(), self._streams.counts()
-        if elapsed_s <= 0:
-            return  # the clock was set back
         for name, stream in report["streams"].items():
-            stream["rate_hz"] = (counts[name].received - self.received_before[name]) / elapsed_s
+            received, lost = self.before[name]
+            stream["lost"] = counts[name].lost - lost
+            if elapsed_s > 0:  # else the clock was set back
+                stream["rate_hz"] = (counts[name].received - received) / elapsed_s
 
     def _new_rows(self, texts: Texts) -> RigRows:
         leaders = self._streams.leaders_beside(self._now_ns())

@@ -177,7 +177,7 @@ class Recorder(Node):
 
     def _on_done(self, take: Take, report: dict) -> None:
         """Called by the take's own thread, however it ended."""
-        self._maker.add_rates(take, report)
+        self._maker.add_counts(take, report)
         self.session.count(report)
         trashed = layout.TRASH in report["path"].split("/")
         if not report["saved"] and not trashed:
@@ -185,6 +185,12 @@ class Recorder(Node):
         state = "saved" if report["saved"] else "discarded" if trashed else "NOT FINISHED"
         log = self.get_logger().info if report["saved"] or trashed else self.get_logger().error
         log(f"{state}: {reports.text(report)}")
+        lost = [f"{name} {stream['lost']}" for name, stream in report["streams"].items() if stream["lost"]]
+        if lost:
+            self.get_logger().warning(
+                f"messages lost on their way here: {', '.join(lost)}. Transports with more room help (README), and "
+                "publishers that offer reliable"
+            )
         self._publish_status()
 
     def _on_policy(self, message: PolicyStatus) -> None:
@@ -250,7 +256,7 @@ class Recorder(Node):
         session, maker, streams = self.session, self._maker, self._streams.status(self._now_ns())
         left_min = disk_left_min(self._folder, self.rig, self._value("image_form"), session.take)
         message = status_message(
-            session, maker.rows, maker.texts, streams, maker.received_before, left_min, self._fault
+            session, maker.rows, maker.texts, streams, maker.before, left_min, self._fault
         )
         message.instruction = message.instruction or self._value("instruction")
         message.header.stamp = self.get_clock().now().to_msg()

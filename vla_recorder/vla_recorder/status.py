@@ -29,11 +29,11 @@ def status_message(
     rows: RigRows | None,
     texts: Texts,
     streams: list[StreamStatus],
-    received_before: Mapping[str, int],
+    before: Mapping[str, tuple[int, int]],
     disk_left_min: float,
     fault: str,
 ) -> EpisodeStatus:
-    """`rows` and `texts` are those of the session's take, `received_before` each stream's count at its start.
+    """`rows` and `texts` are those of the session's take, `before` what each stream had received and lost by then.
 
     `fault` says why nothing can be recorded.
     """
@@ -42,7 +42,7 @@ def status_message(
     message.instruction, message.countdown_s = session.instruction, session.countdown_s
     if session.take is not None:
         _describe(session.take, message)
-        _count(session.take, rows, streams, received_before)
+        _count(session.take, rows, streams, before)
         if session.state is State.RECORDING:
             message.substep = texts.substep
     if session.last is not None:
@@ -72,16 +72,17 @@ def _describe_last(report: dict, message: EpisodeStatus) -> None:
 
 
 def _count(
-    take: Take, rows: RigRows, streams: list[StreamStatus], received_before: Mapping[str, int]
+    take: Take, rows: RigRows, streams: list[StreamStatus], before: Mapping[str, tuple[int, int]]
 ) -> None:
     tallies = take.tally.streams()
     for stream in streams:
         if stream.name not in tallies:
             continue  # leaders that came after the take had begun
-        stream.received -= received_before[stream.name]
+        received, lost = before[stream.name]
+        stream.received, stream.lost = stream.received - received, stream.lost - lost
         stream.repeated = tallies[stream.name]["repeated"]
         stream.stale = tallies[stream.name]["stale"]
-        stream.late = rows.late[stream.name]
+        stream.late = rows.late.get(stream.name, 0)  # a new take's rows come a moment before it
         if not take.done:
             problem = take.problems.get(stream.name, "")
             if not stream.reason.startswith(problem) or not problem:  # else the stream knows more about it
