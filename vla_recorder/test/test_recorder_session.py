@@ -48,7 +48,7 @@ class Desk:
         return sorted(path.name for path in self.folder.glob("episode_*.hdf5"))
 
     def trash(self):
-        return list((self.folder / "trash").glob("*.hdf5"))
+        return list((self.folder / "trash").glob("*.discarded"))
 
 
 @pytest.fixture

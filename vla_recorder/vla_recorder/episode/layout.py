@@ -1,17 +1,21 @@
 """Where everything lies in an episode file: the only place that names paths, dtypes and attributes.
 
-    episode_{i}.hdf5                        T rows on the rig's time grid, A actions, S states, N streams
-    attrs: sim (bool)                       read by the ACT family of loaders, see below
+    episode_{i}.hdf5                        T rows on the rig's time grid, A actions, S states, N streams, C cameras
+    attrs: sim (bool), compress (bool: true for JPEG, else absent)     read by the ACT family of loaders, see below
     /action                       (T, A) f4 the action requested for the observation of the same row
     /observations/qpos|qvel|effort (T, S) f4
-    /observations/images/<cam>    (T, H, W, 3) u1, RGB, one chunk per frame
+    /observations/images/<cam>    raw:  (T, H, W, 3) u1, RGB, one chunk per frame
+                                  JPEG: (T, P) u1, a row is the bytes of one JPEG, then zeros; attrs: height, width
+    /compress_len                 (C, T) f4, JPEG only: bytes without the zeros; cameras in alphabetical order
     /language_raw                 (1,)  vlen UTF-8, the instruction
-    /substep_reasonings           (T,)  vlen UTF-8, the instruction again (DexVLA asks for one per row)
-    /vla                                    ours; those loaders ignore it. attrs: see `EpisodeHeader`
+    /substep_reasonings           (T,)  vlen UTF-8, what is being done: a sub-step, or the instruction again
+    /vla                                    ours; those loaders ignore it. attrs: see `EpisodeHeader`, and
+                                            colour_order, end_reason, label, ended, quality (JSON)
     /vla/rig                      ()    vlen UTF-8, the resolved rig file
     /vla/stamp_ns                 (T,)  i8  grid time of the row (node clock)
     /vla/command                  (T, A) f4 the action after the command gate, as sent
     /vla/command_source           (T,)  enum: who commanded
+    /vla/leader                   (T, A) f4 the leader arms as read; only where they are recorded beside the action
     /vla/interventions            (T,)  vlen UTF-8, what the gate changed, "; " between entries
     /vla/streams                            attrs: names, topics (N)
     /vla/streams/stamp_ns         (T, N) i8 stamp of the message used; NO_STAMP where there was none
@@ -25,6 +29,20 @@ Row t holds the observation at its grid time and the first action requested in [
 The attribute `sim` is more than a label: when it is false, the loaders of ACT, ACT++ and DexVLA pair the
 observation of row t with actions from row t-1 on (utils.py, EpisodicDataset), one row early for our rows.
 Write the honest value: true only for a simulated rig.
+
+Colours of JPEG frames (attribute `jpeg_colour` of /vla). OpenCV's encoder takes arrays for BGR. "act", the default:
+it is given RGB, as the ACT family does, so that cv2.imdecode gives RGB back, and other viewers show red and blue
+swapped. "standard": an ordinary JPEG; cv2.imdecode gives BGR. ACT++ is right about "act", openpi's converter about
+"standard"; ACT and DexVLA read raw files alone. A file that does not say is "act". docs/episodes.md has the table.
+
+While an episode is written there are `episode_{i}.hdf5.partial`, and `episode_{i}.hdf5.journal` (journal.py),
+which stays until the finished file is on the disk. Both together are the episode as of the last flush:
+- a kill, a crash, or a disk that refuses loses what was not flushed, and rows still queued: at most a second
+  (FLUSH_INTERVAL_S, half of it), whatever it interrupts. A full disk loses nothing that was appended;
+- a power cut, or a crash of the system, loses what was not synced: a sync begins a second after the last one ended,
+  so two seconds and twice what a sync takes (0.1 s of JPEG, 0.3 s of raw frames on an SSD; longer on a slow disk). Up
+  to that moment the file is whole. That holds for a file that was closed just now, too, until its journal is gone.
+`recover` makes the episode of them. Neither is read rightly without the other: keep them together.
 """
 
 from __future__ import annotations
@@ -81,6 +99,7 @@ PARTIAL_SUFFIX = ".partial"
 JOURNAL_SUFFIX = ".journal"
 LOCK_NAME = ".recorder.lock"
 TRASH = "trash"
+TRASHED_SUFFIX = ".discarded"  # loaders that search folders for *.hdf5 must not find the trash
 _NAME = re.compile(r"episode_(\d+)\.hdf5(?:\.partial)?")
 
 

@@ -100,7 +100,8 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[i
 def trash_path(folder: Path, index: int) -> Path:
     """A name in the folder's trash that never clashes."""
     time_text = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return folder / layout.TRASH / f"episode_{index}_{time_text}_{os.getpid()}.hdf5"
+    name = f"episode_{index}_{time_text}_{os.getpid()}.hdf5{layout.TRASHED_SUFFIX}"
+    return folder / layout.TRASH / name
 
 
 def _readable(store: TransactionalFile) -> bool:

@@ -156,11 +156,18 @@ class EpisodeWriter:
             with contextlib.suppress(EpisodeError):  # then it has failed, and is recovered
                 self._complete(attributes)
         if self.failed:
-            _, target = recover.conclude(self.path, target, attributes)
+            target = self._conclude(target, attributes)
         else:
             self._move(target)
         self.path = target
         return target
+
+    def _conclude(self, target: Path, attributes: Mapping[str, str]) -> Path:
+        try:
+            return recover.conclude(self.path, target, attributes)[1]
+        except EpisodeError as error:
+            safe = f"its first {self.flushed_rows} rows are there: see `episode recover --help`"
+            raise EpisodeError(f"{error}; {safe}") from error
 
     def _complete(self, attributes: Mapping[str, str]) -> None:
         self.flush()
