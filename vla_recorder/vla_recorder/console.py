@@ -30,6 +30,8 @@ KEYS = (
     ("q", "save, quit"),
 )
 EPILOG = f"""
+  ros2 run vla_recorder record --instruction "hand over the cube"      then space, and space again
+
 keys, in the terminal it was started in:
   space, Enter  start after a countdown; while recording: stop and save; while counting down: cancel
   s, f          stop, save and label: success, failure. When nothing runs: label the last saved episode

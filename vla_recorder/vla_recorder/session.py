@@ -81,7 +81,7 @@ class Session:
                 raise EpisodeError(f"already counting down: {self.countdown_s:.1f} s left")
             if not instruction:
                 raise EpisodeError(
-                    "no instruction: give one in the request or set the parameter 'instruction'"
+                    "no instruction: give one with --instruction, in the request, or as parameter 'instruction'"
                 )
             self.instruction = instruction
             if countdown_s > 0:
