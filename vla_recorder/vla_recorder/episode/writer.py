@@ -9,9 +9,11 @@ import json
 import os
 import shutil
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from vla_recorder.episode import datasets, images, layout, recover
@@ -54,6 +56,8 @@ class EpisodeWriter:
             self._store.journal.path.unlink()
             raise
         self._syncer = Syncer(self._store, self.folder)
+        # nobody may close it: HDF5 must not find that out when the interpreter is half gone
+        self._forgotten = weakref.finalize(self, _abandon, self._file, self._store, self._syncer)
         self._flushed_at_s = time.monotonic()
 
     @property
@@ -158,6 +162,7 @@ class EpisodeWriter:
         if self.failed:
             target = self._conclude(target, attributes)
         else:
+            self._forgotten.detach()
             self._move(target)
         self.path = target
         return target
@@ -206,7 +211,7 @@ class EpisodeWriter:
         """What goes into the file: the checked frame, or its JPEG. Raises EpisodeError."""
         header = self.header
         expected = (*header.cameras[camera], 3)
-        if isinstance(image, bytes) and header.image_form == "jpeg":
+        if isinstance(image, bytes) and image and header.image_form == "jpeg":
             return image
         if not isinstance(image, np.ndarray) or image.shape != expected or image.dtype != np.uint8:
             found = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -229,14 +234,18 @@ class EpisodeWriter:
             raise EpisodeError(f"{self.path}: cannot write: {error}. {done}") from error
 
     def _give_up(self, error: Exception) -> None:
-        """Leave the file as of its last commit, for `recover`; HDF5 finishes in memory."""
-        if self.failed:
-            return
-        self.failed = True
-        self._store.error = self._store.error or OSError(str(error))
-        with contextlib.suppress(OSError, RuntimeError):
-            self._file.close()
-        self._syncer.abandon()
+        if not self.failed:
+            self.failed = True
+            self._store.error = self._store.error or OSError(str(error))
+            self._forgotten()
+
+
+def _abandon(file: h5py.File, store: TransactionalFile, syncer: Syncer) -> None:
+    """Leave a file as of its last commit, for `recover`; HDF5 finishes in memory."""
+    store.error = store.error or OSError("the writer was given up")
+    with contextlib.suppress(OSError, RuntimeError):
+        file.close()
+    syncer.abandon()
 
 
 def _create(folder: Path, index: int | None) -> tuple[int, TransactionalFile]:
