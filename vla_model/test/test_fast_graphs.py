@@ -9,9 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vla_model.adapter import VLAAdapter
-from vla_model.fast.graphs import KEPT, PROMPT_STEP, GraphRunner, Staging
+from vla_model.fast.graphs import KEPT, PROMPT_STEP, GraphRunner
 from vla_model.fast.model import FastModel
 from vla_model.fast.runner import DirectRunner
+from vla_model.fast.staging import Staging
 from vla_model.preprocess import Preprocessor
 
 SIZES = ((48, 64), (30, 40), (48, 64))

@@ -8,7 +8,6 @@ Policy.warm_up does that before a robot moves. After it a call allocates nothing
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vla_model.fast.model import FastModel
 from vla_model.fast.sequence import Prompt
+from vla_model.fast.staging import Sizes, Staging
 from vla_model.preprocess import Preprocessor
 
 KEPT = 4
@@ -25,7 +25,6 @@ PROMPT_STEP = 64
 """Prompts are padded to a multiple of it: with 64 queries and 256 patches a camera a sequence is then a multiple of 64
 rows, which matrix products on a GPU round up to anyway, and instructions up to 27 tokens share one graph."""
 
-Sizes = tuple[tuple[int, int], ...]
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
 
@@ -33,64 +32,26 @@ class Graph:
     """What a function of unchanging shapes does on a CUDA device, recorded; calling it replays that.
 
     The function must read and write the same memory every time and never wait for the device. Its result stays in
-    one place and is overwritten by the next call. `pool`: memory of another graph that never runs at the same time.
+    one place and is overwritten by the next call. `sharing`: another graph, which never runs at the same time; what
+    is needed only within a call lies in the same memory then.
     """
 
-    def __init__(self, function: Callable[[], Tensor], device: torch.device, pool: tuple | None = None):
-        self._graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+    def __init__(self, function: Callable[[], Tensor], device: torch.device, sharing: Graph | None = None):
+        self._graph = torch.cuda.CUDAGraph()
+        self._stream = sharing._stream if sharing else torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
             for _ in range(2):  # libraries set themselves up, which must not be recorded
                 function()
-        stream.synchronize()
-        # other threads of the process may use CUDA meanwhile
-        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        self._stream.synchronize()
+        pool = sharing._graph.pool() if sharing else None
+        # thread_local: other threads of the process may use CUDA meanwhile
+        with torch.cuda.graph(self._graph, pool, self._stream, capture_error_mode="thread_local"):
             self._result = function()
 
     def __call__(self) -> Tensor:
         self._graph.replay()
         return self._result
-
-
-class Staging:
-    """One block of pinned host memory and its twin on the device: a state and camera frames, side by side."""
-
-    def __init__(self, sizes: Sizes, state_dim: int, device: torch.device):
-        self.sizes = sizes
-        shapes = [(height, width, 3) for height, width in sizes]
-        # frames of one size lie together, so that they can be resized as one batch
-        self._order = sorted(range(len(sizes)), key=lambda i: sizes[i])
-        starts, end = [0] * len(sizes), _aligned(4 * state_dim)
-        for i in self._order:
-            starts[i], end = end, end + math.prod(shapes[i])
-        self._host = torch.empty(end, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        self._device = torch.empty(end, dtype=torch.uint8, device=device)
-        memory = self._host.numpy()
-        self._host_state = memory[: 4 * state_dim].view(np.float32)
-        self._host_frames = [
-            memory[start : start + math.prod(shape)].reshape(shape)
-            for start, shape in zip(starts, shapes, strict=True)
-        ]
-        self.state = self._device[: 4 * state_dim].view(torch.float32).unsqueeze(0)
-        self._batches = []
-        for size in dict.fromkeys(sizes[i] for i in self._order):
-            cameras = [i for i in self._order if sizes[i] == size]
-            start, length = starts[cameras[0]], len(cameras) * math.prod(shapes[cameras[0]])
-            self._batches.append(self._device[start : start + length].view(len(cameras), *size, 3))
-        places = torch.tensor(np.argsort(self._order), device=device)
-        self._places = None if self._order == sorted(self._order) else places
-
-    def fill(self, frames: Sequence[np.ndarray], state: np.ndarray) -> None:
-        """Frames (H, W, 3) uint8 of these sizes and a state (S,) float32, on their way to the device."""
-        np.copyto(self._host_state, state)
-        for place, frame in zip(self._host_frames, frames, strict=True):
-            np.copyto(place, frame)
-        self._device.copy_(self._host, non_blocking=True)
-
-    def resized(self, preprocess: Preprocessor) -> Tensor:
-        """uint8 (N, 3, s, s), cameras in their own order."""
-        resized = torch.cat([preprocess.resize(batch) for batch in self._batches])
-        return resized if self._places is None else resized.index_select(0, self._places)
 
 
 class Recorded:
@@ -102,9 +63,6 @@ class Recorded:
         self._staging = Staging(sizes, model.config.state_dim, model.device)
         self._sequence = model.sequence(prompt.length)
         self._sequence.use(prompt)
-        self._staging.fill(
-            [np.zeros((*size, 3), np.uint8) for size in sizes], np.zeros(model.config.state_dim)
-        )
         self._run = record(
             lambda: model.run(self._staging.resized(preprocess), self._sequence, self._staging.state)[0]
         )
@@ -128,7 +86,7 @@ class GraphRunner:
         """`record` makes a function of unchanging shapes repeatable, by default as a CUDA graph."""
         self._model, self._preprocess = model, preprocess
         self._record = record or self._graph
-        self._pool = None
+        self._newest: Graph | None = None
         self._kept: OrderedDict[tuple, Recorded] = OrderedDict()
 
     def prompt(self, ids: Tensor) -> Prompt:
@@ -146,10 +104,5 @@ class GraphRunner:
         return self._kept[key](frames, prompt, state)
 
     def _graph(self, function: Callable[[], Tensor]) -> Graph:
-        self._pool = self._pool or torch.cuda.graph_pool_handle()  # one pool: graphs never run side by side
-        return Graph(function, self._model.device, self._pool)
-
-
-def _aligned(size: int) -> int:
-    """Up to a multiple of 256 bytes."""
-    return -(-size // 256) * 256
+        self._newest = Graph(function, self._model.device, self._newest)
+        return self._newest

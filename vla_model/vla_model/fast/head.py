@@ -8,7 +8,8 @@ block writes q, k and v of x into the first R rows, of its own layer, and attend
 block's x is a constant of the weights, and so are its q, k and v: they are in the buffer from the start.
 
 A block then is: product, rotary (3 operations; none without positions), attention (1, or 3 where the gate is on the
-output), product, residual, norm, product with ReLU.
+output), product, residual, norm, product with ReLU: 9 or 11 operations in a Pro block, 6 or 8 in a base block, where
+the reference launches 69 and 25.
 """
 
 from __future__ import annotations
