@@ -4,9 +4,12 @@ import contextlib
 import itertools
 import os
 import random
+import subprocess
 from collections import defaultdict
 from pathlib import Path
 from unittest import mock
+
+import pytest
 
 PAGE = 4096
 _CALLS = ("open", "pwrite", "ftruncate", "fdatasync", "fsync", "rename", "unlink")
@@ -138,3 +141,21 @@ def _lay_out(calls: list[tuple], folder: Path) -> None:
     for name, file in names.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(contents[file])
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_kib: int):
+    """A file system of its own in `folder` that is soon full. Skips the test where nothing may be mounted."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "none", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)

@@ -45,16 +45,7 @@ class EpisodeWriter:
         self.path = layout.partial_path(self.folder, self.index)
         self._pending: list[Row] = []
         self._lengths: list[dict[str, int]] = []  # of the pending rows' JPEG frames
-        try:
-            self._file = self._store.hdf5("w")
-            self._frames = datasets.create(self._file, header)
-            self._file.flush()
-            self._store.commit()
-        except BaseException:
-            self._store.close()
-            self.path.unlink()
-            self._store.journal.path.unlink()
-            raise
+        self._file, self._frames = _begin(self._store, header)
         self._syncer = Syncer(self._store, self.folder)
         # nobody may close it: HDF5 must not find that out when the interpreter is half gone
         self._forgotten = weakref.finalize(self, _abandon, self._file, self._store, self._syncer)
@@ -259,6 +250,24 @@ def _create(folder: Path, index: int | None) -> tuple[int, TransactionalFile]:
     except OSError as error:
         raise EpisodeError(f"{folder}: cannot write episodes here: {error}. Choose another folder") from error
     raise EpisodeError(f"{layout.episode_path(folder, index)}: is there already")
+
+
+def _begin(store: TransactionalFile, header: EpisodeHeader) -> tuple[h5py.File, dict]:
+    """The empty episode and its cameras' frames; nothing stays behind when it cannot be made."""
+    try:
+        file = store.hdf5("w")
+        frames = datasets.create(file, header)
+        file.flush()
+        store.commit()
+        return file, frames
+    except BaseException as error:
+        store.close()
+        store.path.unlink()
+        store.journal.path.unlink()
+        if isinstance(error, OSError | RuntimeError):
+            text = f"{store.path.parent}: cannot write episodes here: {error}. Choose another folder"
+            raise EpisodeError(text) from error
+        raise
 
 
 def _claim(folder: Path, index: int) -> TransactionalFile | None:
