@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.row import Row
 
-MODULES = ["ensembling", "images", "preprocessing", "model_inference", "frame_to_command"]
+MODULES = ["ensembling", "images", "preprocessing", "model_inference", "frame_to_command", "recording"]
 
 
 def main() -> int:

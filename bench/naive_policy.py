@@ -27,7 +27,7 @@ class NaivePolicy(Node):
         rig = load_rig(rig_path)
         self.policy = Policy.from_checkpoint(checkpoint)
         self.policy.warm_up()
-        self.images, self.joints, self.stamp = {}, {}, None
+        self.images, self.joints, self.stamps = {}, {}, {}
         self.cameras, self.sources = list(rig.cameras), rig.follower_sources
         self.read_state = state_reader(rig)
         for name, camera in rig.cameras.items():
@@ -43,17 +43,18 @@ class NaivePolicy(Node):
     def on_image(self, name: str, message: Image) -> None:
         pixels = np.frombuffer(bytes(message.data), np.uint8)
         self.images[name] = pixels.reshape(message.height, message.width, 3).copy()
-        self.stamp = message.header.stamp
+        self.stamps[name] = message.header.stamp
 
     def on_timer(self) -> None:
         if len(self.images) < len(self.cameras) or len(self.joints) < len(self.sources):
             return
         state = self.read_state.read(self.joints)
-        chunk = self.policy.predict(
-            Observation(self.images, state, "transfer the cube", stamp_ns(self.stamp))
-        )
+        # as old as its oldest part, by which our node stamps, too
+        stamps = [*self.stamps.values(), *(message.header.stamp for message in self.joints.values())]
+        stamp = min(stamps, key=stamp_ns)
+        chunk = self.policy.predict(Observation(self.images, state, "transfer the cube", stamp_ns(stamp)))
         command = RigCommand(requested=chunk[0])
-        command.header.stamp = self.stamp
+        command.header.stamp = stamp
         self.publisher.publish(command)
 
 
