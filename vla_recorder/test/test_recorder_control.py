@@ -186,4 +186,5 @@ def test_ctrl_c_while_it_starts_is_no_traceback(module):
             process.send_signal(signal.SIGINT)
             break
     rest = process.communicate(timeout=30)[1]
-    assert process.returncode == 130 and "Traceback" not in rest, rest
+    # when it hits an extension module, CPython ends by the signal itself; a shell sees 130 either way
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in rest, rest
