@@ -244,25 +244,3 @@ def test_episode_package_needs_no_ros():
         + "import vla_recorder.episode.writer, vla_recorder.episode.reader, vla_recorder.episode.validate"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-class Act:
-    """What ACT's EpisodicDataset (tonyzhaozh/act, utils.py) reads of a file, and how it pairs rows with actions."""
-
-    def __init__(self, path, cameras):
-        self.path, self.cameras = path, cameras
-
-    def item(self, start):
-        with h5py.File(self.path) as root:
-            first = start if root.attrs["sim"] else max(0, start - 1)
-            images = np.stack([root[f"/observations/images/{c}"][start] for c in self.cameras])
-            state = [root[f"/observations/{k}"][start] for k in ("qpos", "qvel")]
-            return images, *state, root["/action"][first:]
-
-
-@pytest.mark.parametrize("sim", [True, False])
-def test_act_loader_pairs_rows_by_the_sim_attribute(tmp_path, sim):
-    path = write(tmp_path, head=header(**SMALL, sim=sim))
-    images, qpos, qvel, action = Act(path, CAMERAS).item(3)
-    assert images.shape == (4, 12, 16, 3) and qpos[0] == 300 and qvel.shape == (14,)
-    assert action[0, 0] == (-300 if sim else -200)
