@@ -35,3 +35,15 @@ def test_only_the_sound_pairing_is_a_rotation():
     q, k = torch.randn(16, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
     scores = halves(q.expand(40, 16)) @ halves(k.expand(40, 16)).T
     assert torch.allclose(scores[0, 5], scores[30, 35], rtol=1e-5), "the difference of positions alone counts"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_cast_to_bfloat16_and_back_leaves_the_table_exact(precision):
+    rotary, exact = Rotary(300, 16, precision=precision), rotary_table(300, 16, precision)
+    rotary.bfloat16()
+    z = torch.randn(2, 300, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert rotary(z).dtype == torch.bfloat16
+    rotary.float()
+    assert torch.equal(rotary.cos, exact[0]) and torch.equal(rotary.sin, exact[1])
+    moved = Rotary(300, 16, precision=precision).to("meta", torch.float64)
+    assert moved.cos.device.type == moved.sin.device.type == "meta"

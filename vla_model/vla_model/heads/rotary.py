@@ -32,7 +32,11 @@ def rotary_table(
 
 
 class Rotary(nn.Module):
-    """Turns (..., n, d) by positions 0 .. n - 1, n <= `positions`. Nothing in the state dict."""
+    """Turns (..., n, d) by positions 0 .. n - 1, n <= `positions`. Nothing in the state dict.
+
+    The table stays float32 when the model is cast, and is rounded where it is used: a cast to bfloat16 and back would
+    leave the sound table rounded for good.
+    """
 
     def __init__(
         self,
@@ -49,7 +53,8 @@ class Rotary(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         n = z.shape[-2]
-        return z * self.cos[:n] + self._partner(z) * self.sin[:n]
+        cos, sin = self.cos[:n].to(z.dtype), self.sin[:n].to(z.dtype)
+        return z * cos + self._partner(z) * sin
 
     def _partner(self, z: Tensor) -> Tensor:
         if self.pairing == "halves":
@@ -57,3 +62,9 @@ class Rotary(nn.Module):
             return torch.cat([-second, first], dim=-1)
         # published: neighbours are paired, although the table is laid out in halves, so a pair has two angles
         return torch.stack([-z[..., 1::2], z[..., ::2]], dim=-1).flatten(-2)
+
+    def _apply(self, fn, recurse: bool = True) -> Rotary:
+        cos, sin = self.cos, self.sin
+        super()._apply(fn, recurse)
+        self.cos, self.sin = cos.to(self.cos.device), sin.to(self.sin.device)
+        return self
