@@ -160,6 +160,8 @@ def test_a_masked_dimension_passes():
         ),
         ({"min": [0.0, 3.0], "max": [1.0, 2.0]}, "bounds", r"min is above max in dimension 1"),
         ({"min": [0.0, 0.0], "max": [1.0, 1.0], "mask": [True]}, "bounds", r"mask has 1 values, expected 2"),
+        ({"min": ["a", "b"], "max": [1.0, 1.0]}, "bounds", r"rig\.action\.min is no list of numbers"),
+        ({"min": [[0.0], 0.0], "max": [1.0, 1.0]}, "bounds", r"rig\.action\.min is no list of numbers"),
     ],
 )
 def test_errors_name_the_entry(statistics, scheme, message):
@@ -175,6 +177,12 @@ def test_errors_name_the_data_set():
         normalizers({"one": entry, "two": entry}, config())
     with pytest.raises(StatisticsError, match="'one' lack 'proprio'"):
         normalizers({"one": {"action": entry["action"]}}, config())
+    with pytest.raises(StatisticsError, match="are empty"):
+        normalizers({}, config())
+    with pytest.raises(StatisticsError, match="'one' are 3, expected an object"):
+        normalizers({"one": 3}, config())
+    with pytest.raises(StatisticsError, match=r"one\.proprio is \[1, 2\], expected lists such as"):
+        normalizers({"one": entry | {"proprio": [1, 2]}}, config())
 
 
 def test_vectors_of_another_width_are_refused():

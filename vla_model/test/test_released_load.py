@@ -296,6 +296,7 @@ def test_a_pickle_that_is_not_weights_is_not_run(folder, tmp_path, save, run):
     save({"module.model.fc1.weight": Malicious(mark)}, folder / HEAD)
     said = refused(folder)
     assert said.startswith(f"{folder / HEAD} is not a file of plain weights, and was not run")
+    assert "weights_only" not in said, "no advice to run it after all"
     assert not mark.exists()
     run(folder / HEAD)  # what would have happened
     assert mark.exists()
@@ -306,6 +307,16 @@ def test_a_pickle_of_something_else_is_refused(folder):
     assert "expected a state dict of tensors alone" in refused(folder)
     torch.save([torch.zeros(2)], folder / HEAD)
     assert "holds a list" in refused(folder)
+    torch.save({1: torch.zeros(2)}, folder / HEAD)
+    assert "expected a state dict of tensors alone" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"version https://git-lfs.github.com/spec/v1", b"R.", b"\x80\x02s.", b"\x87"]
+)
+def test_bytes_that_are_no_pickle_are_named(folder, content):
+    (folder / HEAD).write_bytes(content)
+    assert refused(folder).startswith(f"{folder / HEAD} is not a file of plain weights")
 
 
 @pytest.mark.parametrize("name", [HEAD, VLM])
@@ -334,7 +345,9 @@ def test_statistics_that_lack_a_key_are_named(folder):
         ({"image_resize_strategy": "letterbox"}, "image_resize_strategy is letterbox, expected resize-naive"),
         ({"text_config": {"model_type": "llama"}}, "text_config.model_type is llama, expected qwen2"),
         ({"text_config": {"model_type": "qwen2"}}, "text_config lacks hidden_size, num_hidden_layers"),
+        ({"text_config": None}, "text_config.model_type is None, expected qwen2"),
         ({"image_sizes": [224, 384]}, r"image_sizes is \[224, 384\]"),
+        ({"image_sizes": 224}, "image_sizes is 224"),
         ({"image_sizes": [225, 225]}, "image_size 225 is not a multiple of patch_size 14"),
     ],
 )
@@ -342,6 +355,24 @@ def test_another_model_is_refused(folder, change, message):
     edit_json(folder / "config.json", lambda c: c.update(change))
     with pytest.raises(CheckpointError, match=message):
         load(folder)
+
+
+@pytest.mark.parametrize("value", [[{}, {}], [{"mean": [0, 0, 0], "std": [1, 1, 1]}], 3])
+def test_wrong_pixel_constants_are_named(folder, value):
+    edit_json(folder / "preprocessor_config.json", lambda c: c.update(tvf_normalize_params=value))
+    assert "preprocessor_config.json: tvf_normalize_params is" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["rig.yaml", "merges.txt"])
+def test_a_text_file_that_is_none_is_named(folder, name):
+    (folder / "tokenizer.json").unlink()
+    (folder / name).write_bytes(b"\xff\xfe\x00")
+    assert refused(folder).startswith(f"{folder / name} is not a text file")
+
+
+def test_a_file_in_place_of_a_folder_is_named(folder):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is a file"):
+        load(folder / VLM)
 
 
 def test_a_folder_without_tokenizer_is_named(folder):

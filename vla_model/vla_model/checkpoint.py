@@ -72,5 +72,6 @@ def identity(directory: Path | str) -> str:
 def _existing(directory: Path | str) -> Path:
     directory = Path(directory)
     if not directory.is_dir():
-        raise CheckpointError(f"checkpoint directory {directory} does not exist")
+        what = "is a file" if directory.exists() else "does not exist"
+        raise CheckpointError(f"checkpoint directory {directory} {what}")
     return directory

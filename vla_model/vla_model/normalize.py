@@ -109,6 +109,8 @@ def normalizers(statistics: Mapping[str, Any], config: ModelConfig) -> tuple[Nor
             raise StatisticsError(
                 f"data set statistics '{name}' lack '{key}'; they have: {', '.join(sorted(entry))}"
             )
+        if not isinstance(entry[key], Mapping):
+            raise StatisticsError(f"{name}.{key} is {entry[key]!r}, expected lists such as min and max")
     state = Normalizer.from_statistics(
         entry["proprio"], config.normalization, config.state_dim, f"{name}.proprio", config.constant_state
     )
@@ -120,6 +122,8 @@ def normalizers(statistics: Mapping[str, Any], config: ModelConfig) -> tuple[Nor
 
 def select(statistics: Mapping[str, Any], dataset: str | None) -> tuple[Mapping[str, Any], str]:
     """The entry of a data set, and its name. Without a name the only entry is meant."""
+    if not statistics:
+        raise StatisticsError("data set statistics are empty")
     if dataset is None:
         if len(statistics) != 1:
             raise StatisticsError(
@@ -129,6 +133,10 @@ def select(statistics: Mapping[str, Any], dataset: str | None) -> tuple[Mapping[
     if dataset not in statistics:
         raise StatisticsError(
             f"data set statistics lack '{dataset}'; they have: {', '.join(sorted(statistics))}"
+        )
+    if not isinstance(statistics[dataset], Mapping):
+        raise StatisticsError(
+            f"data set statistics '{dataset}' are {statistics[dataset]!r}, expected an object"
         )
     return statistics[dataset], dataset
 
@@ -147,7 +155,10 @@ def _vector(statistics: Mapping[str, Any], key: str, scheme: str, dim: int, name
     if key not in statistics:
         has = ", ".join(sorted(statistics))
         raise StatisticsError(f"{name} lacks '{key}', which normalisation '{scheme}' needs; it has: {has}")
-    vector = np.asarray(statistics[key], dtype=np.float64)
+    try:
+        vector = np.asarray(statistics[key], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise StatisticsError(f"{name}.{key} is no list of numbers: {error}") from error
     if vector.shape != (dim,):
         raise StatisticsError(f"{name}.{key} has {vector.size} values, expected {dim}")
     if not np.isfinite(vector).all():

@@ -26,6 +26,7 @@ from vla_model.weights import (
     model_shapes,
     read_json,
     read_safetensors,
+    read_text,
     shapes,
     write_safetensors,
 )
@@ -69,7 +70,7 @@ def read(directory: Path) -> Stored:
     tokenizer = tokenizer_of(directory)
     check_vocabulary(config, tokenizer)
     statistics = read_json(directory / STATISTICS)
-    return Stored(config, weights, statistics, (directory / RIG).read_text(), tokenizer)
+    return Stored(config, weights, statistics, read_text(directory / RIG), tokenizer)
 
 
 def tokenizer_of(directory: Path) -> Tokenizer:

@@ -128,7 +128,10 @@ def _json(path: Path) -> dict[str, int]:
 
 
 def _merges(path: Path) -> list[tuple[str, str]]:
-    lines = path.read_text().split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is not a text file: {error}") from error
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
     if wrong:

@@ -20,6 +20,10 @@ from vla_model.adapter import VLAAdapter
 from vla_model.config import ModelConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
+# what torch.load raises for bytes that are no pickle, and for a pickle of something else
+_NOT_WEIGHTS = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+)  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -96,6 +100,13 @@ def explain(error: ValidationError) -> str:
     return "; ".join(f"{key}: {message}" for key, message in faults)
 
 
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not a text file: {error}") from error
+
+
 def read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text())
@@ -125,16 +136,24 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     """A pickled state dict. Nothing but tensors is accepted, so nothing in the file can run."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too soon"
+    except _NOT_WEIGHTS as error:
         raise CheckpointError(
-            f"{path} is not a file of plain weights, and was not run: {type(error).__name__}: {reason}"
+            f"{path} is not a file of plain weights, and was not run: {_reason(error)}"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(
             f"{path} holds a {type(state).__name__}, expected a state dict of tensors alone"
         )
     return dict(state)
+
+
+def _reason(error: Exception) -> str:
+    """Of all that torch says, what it met: not its advice to load the file as a program after all."""
+    text = str(error).strip() or "it ends too soon"
+    met = (text.partition("WeightsUnpickler error: ")[2].strip() or text).splitlines()[0]
+    return f"{type(error).__name__}: {met}"
 
 
 class _MetaWeights(TorchFunctionMode):

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vla_model.released.names import HEAD, PROJECTOR
-from vla_model.weights import CheckpointError, read_json, read_pickle, read_safetensors
+from vla_model.weights import CheckpointError, read_json, read_pickle, read_safetensors, read_text
 
 CONFIG, VLM, STATISTICS = "config.json", "model.safetensors", "dataset_statistics.json"
 PREPROCESSOR, RIG = "preprocessor_config.json", "rig.yaml"
@@ -70,7 +70,7 @@ def read(directory: Path) -> Folder:
         statistics=read_json(directory / STATISTICS),
         weights=weights,
         files=files,
-        rig_text=rig.read_text() if rig.is_file() else "",
+        rig_text=read_text(rig) if rig.is_file() else "",
     )
 
 

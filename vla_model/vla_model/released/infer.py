@@ -64,7 +64,8 @@ def model_config(
 
 
 def _check_supported(config: Mapping, path: Path) -> None:
-    llm = config.get("text_config", {}).get("model_type")
+    text = config.get("text_config")
+    llm = text.get("model_type") if isinstance(text, Mapping) else None
     found = {key: config.get(key) for key in _EXPECTED} | {"text_config.model_type": llm}
     faults = [
         f"{key} is {found[key]}, expected {value}"
@@ -78,11 +79,9 @@ def _check_supported(config: Mapping, path: Path) -> None:
 
 
 def _vision(config: Mapping, preprocessor: Mapping, shapes: Shapes, path: Path) -> VisionConfig:
-    sizes = set(config.get("image_sizes", ()))
-    if len(sizes) != 1:
-        raise CheckpointError(
-            f"{path / 'config.json'}: image_sizes is {config.get('image_sizes')}, expected [224, 224]"
-        )
+    sizes = config.get("image_sizes")
+    if not isinstance(sizes, list) or len(set(sizes)) != 1:
+        raise CheckpointError(f"{path / 'config.json'}: image_sizes is {sizes}, expected [224, 224]")
     towers = []
     for prefix, depth in zip((DINOV2, SIGLIP), DEPTHS, strict=True):
         width = _size(shapes, f"{prefix}.patch_embed.proj.weight", 0, path)
@@ -92,12 +91,18 @@ def _vision(config: Mapping, preprocessor: Mapping, shapes: Shapes, path: Path) 
     scales = preprocessor.get("tvf_normalize_params") or [
         {"mean": tower.mean, "std": tower.std} for tower in (published.dinov2, published.siglip)
     ]
-    for tower, scale in zip(towers, scales, strict=True):
-        tower |= {"mean": tuple(scale["mean"]), "std": tuple(scale["std"])}
+    try:
+        for tower, scale in zip(towers, scales, strict=True):
+            tower |= {"mean": tuple(scale["mean"]), "std": tuple(scale["std"])}
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path / 'preprocessor_config.json'}: tvf_normalize_params is {scales}, "
+            "expected mean and std of two towers"
+        ) from error
     return VisionConfig.model_validate(
         published.model_dump()
         | {
-            "image_size": sizes.pop(),
+            "image_size": sizes[0],
             "patch_size": PATCH_SIZE,
             "dinov2": TowerConfig(registers=REGISTERS, **towers[0]).model_dump(),
             "siglip": TowerConfig(**towers[1]).model_dump(),

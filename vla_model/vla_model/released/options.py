@@ -131,7 +131,7 @@ def _ask(where: Path, missing: list[str], action_dim: int, state_dim: int) -> st
         for name in _fitting(action_dim, state_dim)
     )
     return (
-        f"{where} is a released VLA-Adapter folder, which does not say: {', '.join(missing)}. Give them as options "
-        f"or in {where / FILE}. Its actions have {action_dim} values and its state {state_dim}; that fits "
-        f"{known or 'none of the platforms ' + ', '.join(PLATFORMS)}"
+        f"{where} is a released VLA-Adapter folder, which does not say: {', '.join(missing)}. Say it in "
+        f"{where / FILE}, or as options of `convert`. Its actions have {action_dim} values and its state {state_dim}; "
+        f"that fits {known or 'none of the platforms ' + ', '.join(PLATFORMS)}"
     )
