@@ -141,9 +141,15 @@ def test_commands_go_through_the_gate_one_for_each_row(tmp_path, arms, graph, sp
     row = requested[at:, ROLL] / 0.005
     played = np.abs(requested[at:] - expected[np.round(row).astype(int)])[:, arm_joints]
     assert played.max() < 0.006, "all joints are where that row has them"
-    steps = np.minimum(np.diff(stamps_s[at:]), 0.1) / 0.02  # a tick each, or as many as this machine was late
     last = np.flatnonzero(row > 58.999)[0]
-    np.testing.assert_allclose(np.diff(row)[: last - 1], steps[: last - 1], atol=2e-3)
+    steps, moved = np.diff(stamps_s[at:])[: last - 1] / 0.02, np.diff(row)[: last - 1]
+    in_time = (
+        steps < 5
+    )  # else this machine was late: it goes on by 5 at most, or not at all without fresh joint states
+    np.testing.assert_allclose(
+        moved[in_time], steps[in_time], atol=2e-3, err_msg="a tick each, or as many as late"
+    )
+    assert (moved >= 0).all() and moved.max() < 5.01
     np.testing.assert_allclose(sent[-1], expected[-1], atol=1e-3)
     waist = arms.follower["follower_left"]["waist"]
     assert waist == pytest.approx(expected[-1, 0], abs=1e-3), "and there they hold"

@@ -21,7 +21,8 @@ from vla_rig.rig import Rig
 from vla_rig.sinks import SinkError
 from vla_rig.ticker import Ticker
 
-_PATIENCE_S = 3.0  # for joint states, at the start and when they stop coming
+_START_PATIENCE_S = 10.0  # for the first joint states: nodes may take seconds to find each other
+_PATIENCE_S = 3.0  # for joint states that stop coming
 _TAIL_S = 3.0  # for the gate's speed limit to let the last command through
 _LONGEST_STEP_S = 0.1  # ticks that were missed are caught up with to this extent
 _LOCKSTEP_S = 0.5  # for a simulated tick's joint states
@@ -31,7 +32,7 @@ class CommandReplay(Replay):
     """Moves from the measured pose to the first command, then plays them all at `speed`.
 
     While joint states are missing or stale nothing is sent and the replay stands still; after _PATIENCE_S of that
-    it fails. It refuses when somebody else commands the rig. When it ends, whatever the reason, followers hold the
+    (_START_PATIENCE_S before the first) it fails. It refuses when somebody else commands the rig. When it ends, whatever the reason, followers hold the
     last command.
     """
 
@@ -107,7 +108,8 @@ class CommandReplay(Replay):
                 raise JointError("; ".join(sample.problems))
             measured = self._feedback.read(sample.values)
         except JointError as error:
-            if time.monotonic() - self._healthy_s > _PATIENCE_S:
+            patience_s = _PATIENCE_S if self._open else _START_PATIENCE_S
+            if time.monotonic() - self._healthy_s > patience_s:
                 raise EpisodeError(
                     f"stopped at row {self._row}, for joint states are missing: {error}"
                 ) from None
