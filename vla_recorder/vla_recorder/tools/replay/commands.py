@@ -32,8 +32,8 @@ class CommandReplay(Replay):
     """Moves from the measured pose to the first command, then plays them all at `speed`.
 
     While joint states are missing or stale nothing is sent and the replay stands still; after _PATIENCE_S of that
-    (_START_PATIENCE_S before the first) it fails. It refuses when somebody else commands the rig. When it ends, whatever the reason, followers hold the
-    last command.
+    (_START_PATIENCE_S before the first) it fails. It refuses when somebody else commands the rig. When it ends,
+    whatever the reason, followers hold the last command.
     """
 
     def __init__(self, episode: EpisodeReader, rig: Rig, speed: float) -> None:
