@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Syncer:
 
     def _run(self) -> None:
         try:
-            disk.sync_folder(self._folder)
+            with contextlib.suppress(FileNotFoundError):  # removed already: the writer sees that
+                disk.sync_folder(self._folder)
             self._store.sync()
             while not self._stop.wait(SYNC_INTERVAL_S):
                 self._store.sync()
