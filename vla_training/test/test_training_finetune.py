@@ -15,6 +15,7 @@ from training_model import COMMON
 from vla_model.policy import Policy
 from vla_training.episodes import find_episodes, read_episodes
 from vla_training.evaluate import evaluate, table
+from vla_training.evaluate import main as evaluate_main
 from vla_training.finetune import main
 from vla_training.train import Settings, schedule
 
@@ -138,6 +139,10 @@ def test_a_checkpoint_of_another_horizon_keeps_what_fits(episodes, tmp_path, cap
     [
         (["--model", "llm.depth=3"], "the model's config has no 'llm.depth'"),
         (["--model", "vision.image_size=30"], "not a multiple of patch_size"),
+        (["--model", "horizon=["], "--model horizon=[: cannot be read"),
+        (["--model", "camera_names=[front]"], "'camera_names' follows from the episodes; use --cameras"),
+        (["--model", "dt_s=1"], "'dt_s' follows from the episodes"),
+        (["--model", "llm.vocab=100"], "--model llm.vocab: the tokenizer has"),
         (["--cameras", "top"], "has no camera top; it has: front, wrist"),
         (["--init", "nowhere"], "--init: checkpoint directory nowhere does not exist"),
         (["--rig", "aloha"], "these episodes carry the rig"),
@@ -152,6 +157,20 @@ def test_a_mistake_is_one_line(episodes, tmp_path, options, message, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("finetune:")]
     assert len(lines) == 1 and message in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stride", "0"], "--stride: must be at least 1"),
+        (["--device", "cuda:99"], "there is no cuda:99"),
+        (["--device", "gpu"], "expected cpu, cuda or cuda:N, got gpu"),
+    ],
+)
+def test_evaluate_s_options_are_checked(episodes, options, message, capsys):
+    with pytest.raises(SystemExit):
+        evaluate_main(["nowhere", str(episodes), *options])
+    assert message in capsys.readouterr().err
 
 
 def test_an_existing_checkpoint_is_kept_unless_told(episodes, tmp_path, capsys):

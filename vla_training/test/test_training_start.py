@@ -12,7 +12,7 @@ from vla_model.policy import build_policy
 from vla_rig.rig_file import load_rig
 from vla_training.episodes import TrainingError, find_episodes, read_episodes
 from vla_training.shape import arm_dims, changed
-from vla_training.start import fitted_policy, fresh_policy
+from vla_training.start import fitted_policy, freeze, fresh_policy
 from vla_training.statistics import dataset_statistics
 
 
@@ -98,6 +98,31 @@ def test_a_checkpoint_takes_another_head_and_keeps_its_backbone(data, tmp_path):
     bins, fresh = fitted_policy(data, start, None, ["head.type=discrete"], 0, "cpu")
     assert bins.config.head.task_gate == "logits", "the weights that stay were trained so"
     assert fresh == ["head.fc2.bias", "head.fc2.weight"]
+
+
+def test_a_fixed_count_of_task_tokens_goes_with_the_number_of_cameras(data, tmp_path):
+    """8 patches of two cameras and 4 queries: 8 in all would leave one camera's 4 patches none of their queries."""
+    start = saved(data, tmp_path / "start", data.source.rig_text, "fixed_task_tokens=8")
+    assert fitted_policy(data, start, None, (), 0, "cpu")[0].config.fixed_task_tokens == 8
+    single = read_episodes(find_episodes(tmp_path), CAMERAS[:1])
+    policy, fresh = fitted_policy(single, start, None, (), 0, "cpu")
+    assert policy.config.fixed_task_tokens is None and not fresh
+    assert (policy.config.task_tokens, policy.config.query_tokens) == (4, 4)
+
+
+def test_a_vocabulary_is_that_of_the_changed_model(data, tmp_path):
+    policy = fresh_policy(data, "small", 4, [*SETTINGS, "llm.vocab=300"], 0, "cpu")
+    assert policy.checkpoint.tokenizer.get_vocab_size() <= 300
+    start = saved(data, tmp_path / "start", data.source.rig_text)
+    with pytest.raises(TrainingError, match=r"--model llm\.vocab: the tokenizer has \d+ tokens"):
+        fitted_policy(data, start, None, ["llm.vocab=300"], 0, "cpu")
+
+
+def test_a_frozen_backbone_is_all_but_the_head(data):
+    model = fresh_policy(data, "small", 4, SETTINGS, 0, "cpu").model
+    freeze(model, "backbone")
+    learnt = {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad}
+    assert learnt == {"head"}
 
 
 @pytest.mark.parametrize(("rig", "arms"), [("aloha", (7, 7)), ("aloha_sim", (7, 7)), ("teleavatar", (8, 8))])

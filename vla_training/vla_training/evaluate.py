@@ -17,6 +17,7 @@ from vla_model.policy import Observation, ObservationError, Policy
 from vla_recorder.episode.reader import EpisodeReader
 from vla_training.dataset import chunk, usable_rows
 from vla_training.episodes import EpisodeSet, TrainingError, find_episodes, read_episodes
+from vla_training.options import count, device
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ def table(errors: Errors) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("evaluate", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint directory")
+    parser.add_argument(
+        "checkpoint", type=Path, help="checkpoint directory, ours or a released one with vla_policy.json"
+    )
     parser.add_argument("episodes", type=Path, help="folder of episodes, or one episode file")
-    parser.add_argument("--stride", type=int, default=10, help="predict at every n-th row (default: 10)")
-    parser.add_argument("--device", help="default: the GPU if there is one")
+    parser.add_argument("--stride", type=count, default=10, help="predict at every n-th row (default: 10)")
+    parser.add_argument("--device", type=device, help="default: the GPU if there is one")
     options = parser.parse_args(arguments)
     try:
         policy = Policy.from_checkpoint(options.checkpoint, options.device)

@@ -14,7 +14,9 @@ from vla_training.train import Settings
 
 EPILOG = """examples:
   finetune episodes/ --output checkpoints/cube --init released/
-      from a released checkpoint, fitted to the rig of the episodes (on a GPU)
+      from a released checkpoint, fitted to the rig of the episodes (on a GPU); what the released folder does not
+      say about itself stands in a file in it, released/vla_policy.json, such as
+      {"cameras": ["head", "left_wrist"], "rate_hz": 20, "platform": "libero"}
   finetune episodes/ --output checkpoints/cube --max-minutes 1 --steps 2400 --freeze backbone --no-augment \\
       --horizon 40 --batch 8 --lr 3e-3 --warmup 50 --threads 1
       a few demonstrations by heart, in a minute on one CPU core: the head learns on the features of random towers
@@ -42,14 +44,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_model(group) -> None:
-    group.add_argument("--init", type=Path, help="checkpoint to start from; default: random weights")
+    group.add_argument("--init", type=Path,
+                       help="checkpoint to start from, ours or a released VLA-Adapter folder with a vla_policy.json "
+                       "in it (see `convert --help`); default: random weights")  # fmt: skip
     group.add_argument(
         "--size", choices=SIZES, default="small", help="fresh model: small runs on a CPU (default)"
     )
     group.add_argument("--model", action="append", default=[], metavar="KEY=VALUE",
                        help="change a setting of the model's config, e.g. llm.layers=3; repeatable; weights of "
                        "--init that do not fit it start at random")  # fmt: skip
-    group.add_argument("--horizon", type=_count, help="actions in a chunk; default: 50, or the checkpoint's")
+    group.add_argument("--horizon", type=count, help="actions in a chunk; default: 50, or the checkpoint's")
     group.add_argument("--freeze", choices=("none", "vision", "backbone"), default="none",
                        help="keep the vision towers, or all but the head, as they are; with --no-augment a "
                        "frozen backbone runs once per image, and training is several times faster")  # fmt: skip
@@ -74,14 +78,14 @@ def _add_data(group) -> None:
 def _add_training(group) -> None:
     default = Settings()
     group.add_argument(
-        "--steps", type=_count, default=default.steps, help="optimiser steps (default: %(default)s)"
+        "--steps", type=count, default=default.steps, help="optimiser steps (default: %(default)s)"
     )
     group.add_argument("--max-minutes", type=_positive, default=math.inf,
                        help="end after this time at the latest; the learning rate then falls to 0 with it")  # fmt: skip
     group.add_argument(
-        "--batch", type=_count, default=default.batch, help="items per step (default: %(default)s)"
+        "--batch", type=count, default=default.batch, help="items per step (default: %(default)s)"
     )
-    group.add_argument("--accumulate", type=_count, default=1, help="batches per step (default: 1)")
+    group.add_argument("--accumulate", type=count, default=1, help="batches per step (default: 1)")
     group.add_argument(
         "--lr", type=_positive, default=default.lr, help="peak learning rate (default: %(default)s)"
     )
@@ -97,19 +101,19 @@ def _add_training(group) -> None:
     group.add_argument("--seed", type=int, default=0, help="of weights, order and noise (default: 0)")
     group.add_argument(
         "--device",
-        type=_device,
+        type=device,
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
     group.add_argument(
         "--threads",
-        type=_count,
+        type=count,
         help="CPU threads (small models are fastest with 1); default: torch's choice",
     )
     group.add_argument("--workers", type=int, default=0, help="processes that read images ahead (default: 0)")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
@@ -130,12 +134,12 @@ def _share(text: str) -> float:
     return value
 
 
-def _device(text: str) -> str:
+def device(text: str) -> str:
     try:
-        device = torch.device(text)
+        wanted = torch.device(text)
     except RuntimeError:
         raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise argparse.ArgumentTypeError(
             f"there is no {text}; CUDA devices found: {torch.cuda.device_count()}"
         )

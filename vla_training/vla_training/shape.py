@@ -10,6 +10,15 @@ from pydantic import ValidationError
 from vla_model.config import ModelConfig
 from vla_training.episodes import TrainingError
 
+# what the episodes decide, and the option that has a say in it
+_OF_EPISODES = {
+    "camera_names": "--cameras",
+    "state_dim": None,
+    "action_dim": None,
+    "dt_s": None,
+    "dataset": None,
+}
+
 
 def changed(config: ModelConfig, changes: Sequence[str], action_names: Sequence[str]) -> ModelConfig:
     """`config` with KEY=VALUE settings such as "llm.layers=3". TrainingError names the one that does not fit.
@@ -47,10 +56,16 @@ def arm_dims(names: Sequence[str]) -> tuple[int, int]:
 
 def _set(values: dict, change: str) -> None:
     key, _, text = change.partition("=")
+    if key in _OF_EPISODES:
+        instead = f"; use {_OF_EPISODES[key]}" if _OF_EPISODES[key] else ""
+        raise TrainingError(f"--model {change}: '{key}' follows from the episodes{instead}")
     *path, last = key.split(".")
     part = values
     for name in path:
         part = part.get(name) if isinstance(part, dict) else None
     if not isinstance(part, dict) or last not in part:
         raise TrainingError(f"--model {change}: the model's config has no '{key}'; an example: llm.layers=3")
-    part[last] = yaml.safe_load(text)
+    try:
+        part[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TrainingError(f"--model {change}: cannot be read: {error.problem}") from error

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from tokenizers import Tokenizer
 
 from vla_model import presets
 from vla_model.adapter import VLAAdapter
-from vla_model.checkpoint import Checkpoint, CheckpointError
+from vla_model.checkpoint import Checkpoint, CheckpointError, check_vocabulary
 from vla_model.config import HeadConfig, ModelConfig
 from vla_model.policy import Policy, build_policy
 from vla_model.tokenizer import build_tokenizer
@@ -36,8 +37,9 @@ def fresh_policy(
         1 / source.rate_hz,
         constant_state="zero",
     )
-    tokenizer = build_tokenizer({episode.instruction for episode in data.episodes}, config.llm.vocab)
     config = changed(config, changes, source.action_names)
+    tokenizer = build_tokenizer({episode.instruction for episode in data.episodes}, config.llm.vocab)
+    _check_vocabulary(config, tokenizer)
     policy = build_policy(config, _statistics(data, config), source.rig_text, tokenizer, seed, device)
     return _fit_range(policy, data)
 
@@ -47,8 +49,9 @@ def fitted_policy(
 ) -> tuple[Policy, list[str]]:
     """A checkpoint's weights in a model of this rig's cameras, channels and horizon, normalised by these episodes.
 
-    Its gripper convention stays if the rigs' action channels are the same; `changes` are as for a fresh policy, and a
-    dual-arm head in place of another one starts in its sound form. Returns the policy and the names of weights that
+    Its gripper convention stays if the rigs' action channels are the same, its fixed count of task tokens if the number
+    of cameras is; `changes` are as for a fresh policy, and a dual-arm head in place of another one starts in its sound
+    form. Returns the policy and the names of weights that
     start at random because the checkpoint has none of that shape. TrainingError.
     """
     try:
@@ -65,6 +68,7 @@ def fitted_policy(
             "dt_s": 1 / source.rate_hz,
             "dataset": None,
             "constant_state": "zero",
+            **({} if len(start.camera_names) == len(source.camera_names) else {"fixed_task_tokens": None}),
             **({} if _actions(old.rig_text) == _actions(source.rig_text) else NO_GRIPPERS),
         }
     )
@@ -73,6 +77,7 @@ def fitted_policy(
             update={"head": HeadConfig(heads=config.head.heads), "fixed_task_tokens": None}
         )
     config = changed(config, changes, source.action_names)
+    _check_vocabulary(config, old.tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VLAAdapter(config)
@@ -93,15 +98,17 @@ def freeze(model: VLAAdapter, part: str) -> None:
     kept = {
         "none": [],
         "vision": [model.backbone.dinov2, model.backbone.siglip],
-        "backbone": [
-            model.backbone.dinov2,
-            model.backbone.siglip,
-            model.backbone.projector,
-            model.backbone.llm,
-        ],
+        "backbone": [model.backbone],
     }
     for module in kept[part]:
         module.requires_grad_(False)
+
+
+def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
+    try:
+        check_vocabulary(config, tokenizer)
+    except CheckpointError as error:
+        raise TrainingError(f"--model llm.vocab: {error}") from error
 
 
 def _fit_range(policy: Policy, data: EpisodeSet) -> Policy:
