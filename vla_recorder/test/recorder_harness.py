@@ -41,7 +41,7 @@ class Scene:
 
     def _watch(self, name):
         """Which recorder is meant from now on."""
-        self._name, self.status = name, EpisodeStatus()
+        self._name, self.status, self._clients = name, EpisodeStatus(), {}
         self._start = self.node.create_client(StartEpisode, f"{name}/start")
         self._stop = self.node.create_client(StopEpisode, f"{name}/stop")
         self.node.create_subscription(EpisodeStatus, f"{name}/status", self._on_status, qos.STATUS)
@@ -89,7 +89,17 @@ class Scene:
             return self._start.service_is_ready()
 
         self.spin(ready)
+        # both are refused: what counts is that they are answered
+        self._until_answered(self._start, StartEpisode.Request(countdown_s=-1.0))
+        self._until_answered(self._stop, StopEpisode.Request(label=255))
         return process
+
+    def _until_answered(self, client, request):
+        """A server that has not found the client's end yet drops its answer, and ready means our end alone."""
+        future = None
+        while future is None or not future.done():
+            future, again_s = client.call_async(request), time.monotonic() + 2.0
+            self.spin(lambda f=future, t=again_s: f.done() or time.monotonic() > t)
 
     def spin(self, condition):
         deadline_s = time.monotonic() + DEADLINE_S
@@ -117,9 +127,11 @@ class Scene:
         assert self.call(self._client(SetParameters, "set_parameters"), request).results[0].successful
 
     def _client(self, kind, name):
-        client = self.node.create_client(kind, f"{self._name}/{name}")
-        self.spin(client.service_is_ready)
-        return client
+        key = f"{self._name}/{name}"
+        if key not in self._clients:
+            self._clients[key] = self.node.create_client(kind, key)
+        self.spin(self._clients[key].service_is_ready)
+        return self._clients[key]
 
     def stop(self, save=True, label=1, end_reason=""):
         return self.call(self._stop, StopEpisode.Request(save=save, label=label, end_reason=end_reason))
