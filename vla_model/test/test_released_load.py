@@ -16,6 +16,7 @@ from vla_model.checkpoint import CheckpointError, identity
 from vla_model.normalize import StatisticsError
 from vla_model.policy import Observation, Policy
 from vla_model.released import Options
+from vla_model.released.conversion import convert
 from vla_model.released.write import write_released
 
 torch.set_num_threads(1)
@@ -373,6 +374,8 @@ def test_a_text_file_that_is_none_is_named(folder, name):
 def test_a_file_in_place_of_a_folder_is_named(folder):
     with pytest.raises(CheckpointError, match=r"model\.safetensors is a file"):
         load(folder / VLM)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is a file"):
+        convert(folder / VLM, folder / "target")
 
 
 def test_a_folder_without_tokenizer_is_named(folder):

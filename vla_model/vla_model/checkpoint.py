@@ -17,7 +17,7 @@ from vla_model.adapter import VLAAdapter
 from vla_model.released import folder
 from vla_model.released import load as released
 from vla_model.released.options import Options
-from vla_model.stored import FILES, Stored, check_vocabulary
+from vla_model.stored import FILES, Stored, check_vocabulary, existing
 from vla_model.weights import CheckpointError, blank, place
 
 __all__ = ["FILES", "Checkpoint", "CheckpointError", "check_vocabulary", "identity", "load", "save"]
@@ -50,7 +50,7 @@ def load(
 
     options: what a released folder does not say; in its vla_policy.json otherwise. Ours needs none.
     """
-    directory = _existing(directory)
+    directory = existing(Path(directory))
     read = released.read(directory, options) if folder.is_released(directory) else stored.read(directory)
     model = place(blank(read.config), read.weights, device, dtype)
     return Checkpoint(model, read.statistics, read.rig_text, read.tokenizer)
@@ -58,7 +58,7 @@ def load(
 
 def identity(directory: Path | str) -> str:
     """Directory name and the first 12 hex digits of its weights' SHA-256."""
-    directory = _existing(directory)
+    directory = existing(Path(directory))
     digest = hashlib.sha256()
     for path in (
         folder.weight_files(directory) if folder.is_released(directory) else [directory / stored.WEIGHTS]
@@ -67,11 +67,3 @@ def identity(directory: Path | str) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return f"{directory.resolve().name}-{digest.hexdigest()[:12]}"
-
-
-def _existing(directory: Path | str) -> Path:
-    directory = Path(directory)
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "does not exist"
-        raise CheckpointError(f"checkpoint directory {directory} {what}")
-    return directory

@@ -73,6 +73,13 @@ def read(directory: Path) -> Stored:
     return Stored(config, weights, statistics, read_text(directory / RIG), tokenizer)
 
 
+def existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise CheckpointError(f"checkpoint directory {directory} {what}")
+    return directory
+
+
 def tokenizer_of(directory: Path) -> Tokenizer:
     try:
         return load_tokenizer(directory)

@@ -1,5 +1,6 @@
 """The policy node as its own process over real DDS, with a small model made on the spot."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,12 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(setting, spawn, parameters,
     assert node.wait(60) == 2
     assert "Traceback" not in node.text
     assert expected in node.text.splitlines()[-1]
+
+
+def test_a_checkpoint_that_knows_no_rig_is_explained(setting, spawn, tmp_path):
+    _, _, checkpoint = setting
+    shutil.copytree(checkpoint, tmp_path / "bare")
+    (tmp_path / "bare" / "rig.yaml").write_text("")
+    node = spawn(node_command(NODE, checkpoint=tmp_path / "bare"))
+    assert node.wait(60) == 2
+    assert "bare has no rig.yaml" in node.text.splitlines()[-1] and "--rig" in node.text

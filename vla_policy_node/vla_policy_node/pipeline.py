@@ -39,7 +39,7 @@ class Pipeline:
         policy = Policy.from_checkpoint(
             value["checkpoint"], None if value["device"] == "auto" else value["device"]
         )
-        trained = rig_from_yaml(policy.rig_text, f"{value['checkpoint']}/rig.yaml")
+        trained = _trained_rig(policy, value["checkpoint"])
         rig = load_rig(value["rig"]) if value["rig"] else trained
         _check_fit(policy, trained, rig)
         cameras = list(policy.camera_names)
@@ -99,6 +99,16 @@ def _instruction(text: str) -> str:
             "~/set_instruction later"
         )
     return text.strip()
+
+
+def _trained_rig(policy: Policy, checkpoint: str) -> Rig:
+    """The rig that the checkpoint was trained on. UserError for a released folder that does not know one."""
+    if not policy.rig_text.strip():
+        raise UserError(
+            f"checkpoint {checkpoint} has no rig.yaml to say what its channels mean; `convert` with --rig makes a "
+            "checkpoint that has one"
+        )
+    return rig_from_yaml(policy.rig_text, f"{checkpoint}/rig.yaml")
 
 
 def _check_fit(policy: Policy, trained: Rig, rig: Rig) -> None:

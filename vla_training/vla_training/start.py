@@ -51,8 +51,8 @@ def fitted_policy(
 
     Its gripper convention stays if the rigs' action channels are the same, its fixed count of task tokens if the number
     of cameras is; `changes` are as for a fresh policy, and a dual-arm head in place of another one starts in its sound
-    form. Returns the policy and the names of weights that
-    start at random because the checkpoint has none of that shape. TrainingError.
+    form. Returns the policy and the names of weights that start at random because the checkpoint has none of that
+    shape. TrainingError.
     """
     try:
         start = Policy.from_checkpoint(init, device, torch.float32)

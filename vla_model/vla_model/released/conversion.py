@@ -41,8 +41,7 @@ def convert(
 
     dtype None keeps every weight bit for bit. CheckpointError, StatisticsError.
     """
-    if not source.is_dir():
-        raise CheckpointError(f"checkpoint directory {source} does not exist")
+    stored.existing(source)
     if target.exists():
         raise CheckpointError(f"{target} exists already; choose another name")
     partial = target.with_name(f".{target.name}.partial{os.getpid()}")
