@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import pytest
@@ -125,6 +126,28 @@ def test_an_unfinished_file_reads_as_of_its_last_flush_without_being_touched(tmp
         )
     assert problems(partial) == ["was never closed (.partial): the recording was cut short"]
     assert (partial.read_bytes(), layout.journal_path(tmp_path, 0).read_bytes()) == before
+
+
+def test_a_finished_file_that_was_cut_off_before_its_last_sync_says_so(tmp_path):
+    writer = begun(tmp_path)
+    with mock.patch.object(writer._store, "settle", side_effect=OSError("cut off")):
+        path = writer.close("operator", "success")
+        with pytest.raises(EpisodeError, match="cut off"):
+            writer.wait_synced(60.0)
+    assert [problem for problem in problems(path) if "its journal is still there" in problem]
+    with EpisodeReader(path) as episode:
+        assert len(episode) == 5 and episode.label == "success"
+    assert find_damaged(tmp_path) == [path]
+    found = recover(path)
+    assert (found.path, found.rows) == (path, 5) and problems(path) == []
+    with EpisodeReader(path) as episode:
+        assert (episode.end_reason, episode.label) == ("operator", "success")
+
+
+def test_a_journal_whose_file_was_removed_takes_no_index(tmp_path):
+    dead(tmp_path).unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["episode_0.hdf5.journal"]
+    assert begun(tmp_path).index == 0
 
 
 def test_a_finished_file_is_changed_whole_or_not_at_all(tmp_path):

@@ -79,8 +79,8 @@ class Take:
         steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.header = header
-        self.writer = EpisodeWriter(folder, header)
         self._standards = Standards.of_header(header)
+        self.writer = EpisodeWriter(folder, header)
         self.tally = self._standards.tally()
         self.problems: dict[str, str] = {}  # of the newest row, by stream
         self.instruction = header.instruction  # the newest; the file keeps it as its instruction

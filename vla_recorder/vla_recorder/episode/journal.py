@@ -58,16 +58,24 @@ class Journal:
         if owned:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError:
                 os.close(fd)
-                raise EpisodeError(f"{path}: a recorder is still writing this episode") from error
+                raise EpisodeError(f"{path}: a recorder is still writing this episode") from None
+            except OSError:
+                os.close(fd)
+                raise
 
     @classmethod
     def create(cls, path: Path) -> Journal:
         """A new journal without commits. Raises FileExistsError, or OSError when it cannot be written."""
-        journal = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True)
-        disk.write_all(journal._fd, _HEAD.pack(_MAGIC, _boot_id()), 0)
-        journal.make_room()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            journal = cls(path, fd, owned=True)
+            disk.write_all(fd, _HEAD.pack(_MAGIC, _boot_id()), 0)
+            journal.make_room()
+        except OSError:
+            path.unlink()
+            raise
         return journal
 
     @classmethod
@@ -188,6 +196,18 @@ class Journal:
     def _same_boot(self) -> bool:
         head = bytes(disk.read_all(self._fd, _HEAD.size, 0))
         return head == _HEAD.pack(_MAGIC, _boot_id())
+
+
+def is_live(path: Path) -> bool:
+    """Whether a process owns this journal now. Raises FileNotFoundError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def _boot_id() -> bytes:

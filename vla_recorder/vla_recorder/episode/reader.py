@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -53,11 +54,11 @@ class EpisodeReader:
             self._store.close()
 
     def _open(self) -> h5py.File:
-        """A .partial is complete only together with its journal."""
+        """As long as there is a journal, a file is complete only together with it."""
         index = layout.index_of(self.path)
-        if index is not None and self.path.name.endswith(layout.PARTIAL_SUFFIX):
-            journal = layout.journal_path(self.path.parent, index)
-            if journal.exists():
+        if index is not None:
+            with contextlib.suppress(FileNotFoundError):
+                journal = layout.journal_path(self.path.parent, index)
                 self._store = TransactionalFile.open(self.path, journal, write=False)
                 return self._store.hdf5("r")
         return h5py.File(self.path, "r")

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from vla_recorder.episode import layout
+from vla_recorder.episode.journal import is_live
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
 
@@ -44,7 +45,17 @@ def _root(episode: EpisodeReader) -> list[str]:
         found.append("has no rows")
     if episode.path.name.endswith(layout.PARTIAL_SUFFIX):
         found.append("was never closed (.partial): the recording was cut short")
+    elif _has_dead_journal(episode.path):
+        found.append("its journal is still there: it was cut off at its very end; see `episode recover`")
     return found
+
+
+def _has_dead_journal(path: Path) -> bool:
+    index = layout.index_of(path)
+    try:
+        return index is not None and not is_live(layout.journal_path(path.parent, index))
+    except FileNotFoundError:
+        return False
 
 
 def _floats(episode: EpisodeReader) -> list[str]:

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from vla_recorder.episode import datasets, images, layout, recover
+from vla_recorder.episode.journal import is_live
 from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
 from vla_recorder.episode.syncing import Syncer
 from vla_recorder.episode.transactions import TransactionalFile
@@ -272,11 +273,14 @@ def _begin(store: TransactionalFile, header: EpisodeHeader) -> tuple[h5py.File, 
 
 def _claim(folder: Path, index: int) -> TransactionalFile | None:
     final, partial = layout.episode_path(folder, index), layout.partial_path(folder, index)
+    journal = layout.journal_path(folder, index)
     if final.exists():
         return None
     try:
-        store = TransactionalFile.create(partial, layout.journal_path(folder, index))
-    except FileExistsError:
+        if journal.exists() and not partial.exists() and not is_live(journal):
+            journal.unlink()  # of a file that somebody removed by hand
+        store = TransactionalFile.create(partial, journal)
+    except (FileExistsError, FileNotFoundError):
         return None
     if not final.exists():
         return store
