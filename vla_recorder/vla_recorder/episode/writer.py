@@ -179,7 +179,7 @@ class EpisodeWriter:
             if target.exists():
                 raise FileExistsError(errno.EEXIST, "somebody else wrote this file", str(target))
             if target.parent.name == layout.TRASH:
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 self._store.journal.path.unlink(missing_ok=True)  # the next episode gets this index
             try:
                 os.rename(self.path, target)
@@ -187,7 +187,8 @@ class EpisodeWriter:
                 self._copy(target)
         except OSError as error:
             self._syncer.abandon()
-            raise EpisodeError(f"{self.path}: is complete but cannot be renamed: {error}") from error
+            hint = "see `episode recover --help`"
+            raise EpisodeError(f"{self.path}: is complete but cannot be renamed: {error}; {hint}") from error
         self._syncer.finish(target)
 
     def _copy(self, target: Path) -> None:
