@@ -9,6 +9,7 @@ import pytest
 from recorder_episodes import header, row
 
 from vla_recorder.episode.reader import EpisodeReader
+from vla_recorder.episode.validate import problems
 from vla_recorder.episode.writer import EpisodeWriter
 from vla_recorder.lerobot import layout
 from vla_recorder.lerobot.export import export
@@ -149,6 +150,34 @@ def test_comes_back_with_every_number_and_text(data_set, episodes, tmp_path):
                 assert error.max() < 8
 
 
+def test_leaders_that_one_episode_has_and_another_has_not(episodes, tmp_path):
+    """The recorder has them where they were heard; quality is that of the recording."""
+    plain = header()
+    streams = [*plain.stream_names[:-1], "leader_left", "leader_right", "command"]
+    head = header(
+        48, 64, stream_names=streams, stream_topics=[f"{name}/topic" for name in streams], leader=True
+    )
+    writer = EpisodeWriter(tmp_path / "with", head)
+    for t in range(5):
+        one = row(t, head)
+        one.leader = np.full(14, t, np.float32)
+        writer.append(one)
+    with_leader = writer.close("operator", quality={"verdict": "good", "late_rows": 2})
+    for order in ([episodes[1], with_leader], [with_leader, episodes[1]]):
+        target = tmp_path / f"set_{order.index(with_leader)}"
+        export(order, target)
+        back = load(target, tmp_path / f"back_{order.index(with_leader)}")
+        for before, after in zip(order, back, strict=True):
+            assert problems(after) == problems(before)
+            with EpisodeReader(before) as a, EpisodeReader(after) as b:
+                assert (a.stream_names, a.stream_topics) == (b.stream_names, b.stream_topics)
+                for name in ("stream_stamps_ns", "ages_s", "fresh", "repeated"):
+                    np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+                assert (a.leader is None) == (b.leader is None) and a.quality == b.quality
+                if a.leader is not None:
+                    np.testing.assert_array_equal(a.leader[:], b.leader[:])
+
+
 def test_a_foreign_data_set_is_read_for_what_it_knows(data_set, tmp_path):
     foreign = tmp_path / "foreign"
     shutil.copytree(data_set, foreign)
@@ -209,6 +238,16 @@ def test_what_does_not_fit_is_refused_by_name(episodes, tmp_path):
     with pytest.raises(LeRobotError, match="qpos of row 1 is not finite"):
         export([broken], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_is_interrupted_leaves_nothing(episodes, tmp_path):
+    def interrupt(_rows):
+        assert (tmp_path / "out.partial").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(episodes, tmp_path / "out", progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_lerobot_package_loads_it(data_set, monkeypatch):

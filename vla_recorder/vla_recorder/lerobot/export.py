@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,13 +29,14 @@ def export(
 ) -> None:
     """Write a data set of these episodes into the folder `target`, which must not exist.
 
-    `progress(rows)` is called as rows are written. Until all is there the folder is called TARGET.partial; an
-    unfinished one of an earlier run is refused as well. LeRobotError or EpisodeError.
+    `progress(rows)` is called as rows are written. Until all is there the folder is called TARGET.partial; it is
+    removed when the export fails, and refused when an earlier run was killed. LeRobotError or EpisodeError.
     """
     partial = target.with_name(target.name + ".partial")
-    for folder in (target, partial):
-        if folder.exists():
-            raise LeRobotError(f"{folder} exists; move it away or choose another name")
+    if target.exists():
+        raise LeRobotError(f"{target} exists; move it away or choose another name")
+    if partial.exists():
+        raise LeRobotError(f"{partial} exists: an export is running, or was killed; if so, remove it")
     if not paths:
         raise LeRobotError("no episodes given")
     with ExitStack() as stack:
@@ -42,7 +44,12 @@ def export(
         empty = [str(episode.path) for episode in episodes if not len(episode)]
         if empty:
             raise LeRobotError(f"no rows in {', '.join(empty)}")
-        Export(partial, episodes, codec, contents.rate_hz(episodes, rate_hz)).run(progress)
+        made = Export(partial, episodes, codec, contents.rate_hz(episodes, rate_hz))
+        try:
+            made.run(progress)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     partial.rename(target)
 
 
@@ -51,7 +58,7 @@ class Export:
 
     def __init__(self, folder: Path, episodes: list[EpisodeReader], codec: str, fps: int) -> None:
         self._folder, self._episodes, self._fps, self._codec = folder, episodes, fps, codec
-        self._features = contents.features(episodes)
+        self._features, self._streams = contents.features(episodes), contents.streams(episodes)
         self._tasks: list[str] = []
         self._rows: list[dict] = []  # of meta/episodes
         self._columns: dict[str, list[np.ndarray]] = {}
@@ -81,7 +88,7 @@ class Export:
         start = sum(row["length"] for row in self._rows)
         if task not in self._tasks:
             self._tasks.append(task)
-        columns = {n: v for n, v in contents.columns(episode).items() if n in self._features}
+        columns = {n: v for n, v in contents.columns(episode, self._streams).items() if n in self._features}
         columns |= {
             "timestamp": (np.arange(T) / self._fps).astype(np.float32),
             "frame_index": np.arange(T),

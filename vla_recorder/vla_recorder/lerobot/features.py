@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_recorder.episode.layout import COMMAND_SOURCES
+from vla_recorder.episode.layout import COMMAND_SOURCES, NO_STAMP
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.lerobot import layout
 from vla_recorder.lerobot.layout import LeRobotError, vector
@@ -16,10 +16,16 @@ _SOURCES = {layout.STATE: "qpos", layout.ACTION: "action", layout.VELOCITY: "qve
 _REQUIRED = (layout.STATE, layout.ACTION)
 
 
-def columns(episode: EpisodeReader) -> dict[str, np.ndarray]:
+def streams(episodes: Sequence[EpisodeReader]) -> list[str]:
+    """All streams that some episode has: leader arms are there in one and not in the next."""
+    return list(dict.fromkeys(name for episode in episodes for name in episode.stream_names))
+
+
+def columns(episode: EpisodeReader, streams: Sequence[str]) -> dict[str, np.ndarray]:
     """Feature -> values of every row (T, ...), images aside. LeRobotError when state or action is not finite.
 
-    Velocities and efforts that are not finite are left out: not every rig has them.
+    Velocities and efforts that are not finite are left out: not every rig has them. Of `streams` (N) those that the
+    episode does not have are without stamps and never fresh; leaders that it does not have are NaN.
     """
     T = len(episode)
     values = {}
@@ -35,16 +41,30 @@ def columns(episode: EpisodeReader) -> dict[str, np.ndarray]:
     if episode.stamps_ns is None:
         return values  # a plain ACT file
     codes = np.array([COMMAND_SOURCES[name] for name in episode.command_sources], np.int64)
+    own = [streams.index(name) for name in episode.stream_names]
+
+    def of_streams(values: np.ndarray, nothing) -> np.ndarray:
+        wide = np.full((T, len(streams)), nothing, values.dtype)
+        wide[:, own] = values
+        return wide
+
     return values | {
         layout.STAMP: episode.stamps_ns,
         layout.COMMAND: episode.command[:T],
         layout.SOURCE: codes,
-        layout.STREAM_STAMP: episode.stream_stamps_ns,
-        layout.FRESH: episode.fresh,
-        layout.REPEATED: episode.repeated,
+        layout.LEADER: _leader(episode),
+        layout.STREAM_STAMP: of_streams(episode.stream_stamps_ns, NO_STAMP),
+        layout.FRESH: of_streams(episode.fresh, False),
+        layout.REPEATED: of_streams(episode.repeated, False),
         layout.SUBSTEP: np.array(episode.substeps, object),
         layout.INTERVENTIONS: np.array(episode.interventions, object),
     }
+
+
+def _leader(episode: EpisodeReader) -> np.ndarray:
+    if episode.leader is None:
+        return np.full(episode.action[: len(episode)].shape, np.nan, np.float32)
+    return episode.leader[: len(episode)]
 
 
 def features(episodes: Sequence[EpisodeReader]) -> dict[str, dict]:
@@ -56,14 +76,19 @@ def features(episodes: Sequence[EpisodeReader]) -> dict[str, dict]:
                 raise LeRobotError(
                     f"{episode.path}: {what} is {getattr(episode, what)}, {first.path} has {getattr(first, what)}"
                 )
-    known = [columns(episode) for episode in episodes]
+    all_streams = streams(episodes)
+    known = [columns(episode, all_streams) for episode in episodes]
+    if all(episode.leader is None for episode in episodes):
+        for values in known:
+            values.pop(layout.LEADER, None)
     names = {
         layout.STATE: first.state_names,
         layout.VELOCITY: first.state_names,
         layout.EFFORT: first.state_names,
         layout.ACTION: first.action_names,
         layout.COMMAND: first.action_names,
-    } | dict.fromkeys((layout.STREAM_STAMP, layout.FRESH, layout.REPEATED), first.stream_names)
+        layout.LEADER: first.action_names,
+    } | dict.fromkeys((layout.STREAM_STAMP, layout.FRESH, layout.REPEATED), all_streams)
     found = {
         name: _feature(value, names.get(name))
         for name, value in known[0].items()
@@ -107,4 +132,7 @@ def known_besides(episode: EpisodeReader, path: Path) -> dict:
         "sim": episode.sim,
         "rig": episode.rig_text,
         "attributes": episode.attributes,
-    } | {"stream_topics": episode.stream_topics}
+        "stream_names": episode.stream_names,
+        "stream_topics": episode.stream_topics,
+        "leader": episode.leader is not None,
+    }

@@ -39,7 +39,7 @@ IMAGES = "observation.images."
 # ours, ignored by LeRobot's policies
 STAMP, COMMAND, SOURCE = "vla.stamp_ns", "vla.command", "vla.command_source"
 STREAM_STAMP, FRESH, REPEATED = "vla.stream_stamp_ns", "vla.fresh", "vla.repeated"
-SUBSTEP, INTERVENTIONS = "vla.substep", "vla.interventions"
+LEADER, SUBSTEP, INTERVENTIONS = "vla.leader", "vla.substep", "vla.interventions"
 
 INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _ARROW = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_(), "string": pa.string()}

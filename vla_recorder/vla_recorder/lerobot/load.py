@@ -112,7 +112,7 @@ class DataSet:
     ) -> Path:
         """One episode as a file; returns its path."""
         episode, ours = self._episodes[index], self._ours[index]
-        columns = self._columns(episode)
+        columns = self._columns(episode, self._streams(ours))
         writer = EpisodeWriter(folder, self._header(columns, ours, image_form, sim))
         attributes = ours.get("attributes", {})
         try:
@@ -123,12 +123,14 @@ class DataSet:
             writer.discard("import failed")
             raise
         reason = attributes.get("end_reason", f"imported from LeRobot data set {self.folder.resolve().name}")
-        return writer.close(reason, attributes.get("label", "none"))
+        quality = json.loads(attributes["quality"]) if attributes.get("quality") else None
+        return writer.close(reason, attributes.get("label", "none"), quality=quality)
 
     def _header(self, columns: dict, ours: dict, image_form: str, sim: bool) -> EpisodeHeader:
         attributes, cameras = ours.get("attributes", {}), self.cameras
         states, actions = self._names(layout.STATE), self._names(layout.ACTION)
-        streams = self.features.get(layout.FRESH, {}).get("names") or [*cameras, "state", "command"]
+        streams = self._streams(ours)
+        topics = dict(zip(ours.get("stream_names", []), ours.get("stream_topics", []), strict=True))
         return EpisodeHeader(
             state_names=states,
             state_units=attributes.get("state_units", ["unknown"] * len(states)),
@@ -136,7 +138,7 @@ class DataSet:
             action_units=attributes.get("action_units", ["unknown"] * len(actions)),
             cameras={name: tuple(self.features[key]["shape"][:2]) for name, key in cameras.items()},
             stream_names=streams,
-            stream_topics=ours.get("stream_topics", [""] * len(streams)),
+            stream_topics=[topics.get(name, "") for name in streams],
             control_rate_hz=float(self.info["fps"]),
             instruction=self._tasks[int(columns["task_index"][0])],
             sim=ours.get("sim", sim),
@@ -146,7 +148,14 @@ class DataSet:
             software=attributes.get("software", ""),
             started=attributes.get("started", ""),
             image_form=image_form,
+            leader=ours.get("leader", False),
         )
+
+    def _streams(self, ours: dict) -> list[str]:
+        """The streams of an episode; where the data set knows none, the cameras, the state and the command."""
+        if layout.FRESH not in self.features:
+            return [*self.cameras, "state", "command"]
+        return ours.get("stream_names", self.features[layout.FRESH]["names"])
 
     def _names(self, feature: str) -> list[str]:
         """Channel names; v3 also allows {"motors": [...]}, and none."""
@@ -155,7 +164,8 @@ class DataSet:
             names = next(iter(names.values()), None)
         return list(names) if names and len(names) == width else [f"{feature} {i}" for i in range(width)]
 
-    def _columns(self, episode: dict) -> dict[str, np.ndarray]:
+    def _columns(self, episode: dict, streams: list[str]) -> dict[str, np.ndarray]:
+        """The episode's rows; of the data set's streams those that it has."""
         path = self.folder / self.info["data_path"].format(
             chunk_index=episode["data/chunk_index"], file_index=episode["data/file_index"]
         )
@@ -165,7 +175,12 @@ class DataSet:
             raise LeRobotError(
                 f"{path}: {table.num_rows} rows of episode {index}, expected {episode['length']}"
             )
-        return {name: _values(table[name]) for name in table.column_names}
+        columns = {name: _values(table[name]) for name in table.column_names}
+        if layout.FRESH in self.features:
+            own = [self.features[layout.FRESH]["names"].index(name) for name in streams]
+            for name in (layout.STREAM_STAMP, layout.FRESH, layout.REPEATED):
+                columns[name] = columns[name].reshape(table.num_rows, -1)[:, own]
+        return columns
 
     def _rows(self, episode: dict, columns: dict[str, np.ndarray]) -> Iterator[Row]:
         T, fps = episode["length"], self.info["fps"]
@@ -205,6 +220,7 @@ def _numbers(columns: dict[str, np.ndarray], T: int, fps: float, streams: int) -
         "command_source": [_SOURCE_NAMES.get(int(code), "other") for code in sources],
         "interventions": [text.split("; ") if text else [] for text in texts],
         "substep": [str(text) for text in columns.get(layout.SUBSTEP, repeat("", T))],
+        "leader": columns.get(layout.LEADER, [None] * T),
     }
 
 
