@@ -81,6 +81,27 @@ def test_countdown_next_redo_discard_and_labels_by_service(stage):
     stage.spin(lambda: any(status.name == "recorder: recorder" for d in diagnoses for status in d.status))
 
 
+def test_without_an_instruction_it_is_the_one_shown(stage):
+    """The parameter's, else that of the episode before: what the status says is what the next start takes."""
+    stage.publisher()
+    stage.recorder()
+    assert "no instruction" in stage.start("").message
+    assert stage.start("stack the cups").success
+    until_recording(stage)
+    stage.stop()
+    stage.spin(lambda: stage.status.state == IDLE and stage.status.instruction == "stack the cups")
+    assert stage.start("").success
+    until_recording(stage, episode_index=1, instruction="stack the cups")
+    stage.stop()
+    stage.set_parameter("instruction", "fold")
+    stage.spin(lambda: stage.status.state == IDLE and stage.status.instruction == "fold")
+    assert stage.trigger("next").success  # nothing runs: a start
+    until_recording(stage, episode_index=2, instruction="fold")
+    path = stage.stop().path
+    with EpisodeReader(path) as episode:
+        assert episode.instruction == "fold"
+
+
 def test_texts_that_change_during_an_episode_and_the_start_gesture(stage):
     publisher = stage.publisher()
     options = ["--gesture", "--substep", "reach", "--substep", "lift", "--instruction", "stack the cups"]

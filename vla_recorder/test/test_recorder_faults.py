@@ -185,13 +185,14 @@ def test_a_killed_recorder_loses_less_than_a_second(stage):
     recorder.kill()
     recorder.communicate()
     assert not path.exists() and path.with_name(path.name + ".partial").exists()
-    stage.recorder(name="after_the_crash")  # the lock died with its holder; the number is taken
+    next_one = stage.recorder(name="after_the_crash")  # the lock died with its holder; the number is taken
     assert stage.start().episode_index == 1
     recovered = recover(path.with_name(path.name + ".partial"))
     assert recovered.path == path and recovered.rows > rows - 50  # 50 Hz
     assert problems(path) == [] and check_rows(path) >= 10
     stage.spin(lambda: stage.status.rows >= 5)
     assert problems(stage.stop().path) == []
+    assert f"{stage.folder} has 1 unfinished episode; " in end(next_one)
 
 
 def test_a_removed_folder_costs_nothing(stage):

@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
 from vla_recorder.episode import layout
 from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.episode.recover import find_damaged
 from vla_recorder.folder import OwnFolder
 from vla_recorder.gesture import StartGesture, gripper_reader
 from vla_recorder.maker import TakeMaker
@@ -68,6 +69,16 @@ class Recorder(Node):
         self.create_timer(STATUS_PERIOD_S, self._watch, clock=steady)
         self.create_timer(_TICK_S, self._tick, clock=steady)
         self._publish_status()
+        self._tell_of_unfinished()
+
+    def _tell_of_unfinished(self) -> None:
+        """What a recorder before this one left, which people may not know of."""
+        count = len(find_damaged(self._folder))
+        if count:
+            self.get_logger().warning(
+                f"{self._folder} has {count} unfinished episode{'s' if count > 1 else ''}; to make whole ones of them: "
+                f"ros2 run vla_recorder episode recover {self._folder}"
+            )
 
     def _gripper_reader(self) -> VectorReader | None:
         if not self._value("start_gesture"):
@@ -90,7 +101,7 @@ class Recorder(Node):
     def start(self, instruction: str = "", countdown_s: float = 0.0) -> Take | None:
         """Begin an episode, now or after a countdown; the take, or None while counting down."""
         with self._telling():
-            self.session.start(instruction or self._value("instruction"), countdown_s)
+            self.session.start(instruction or self._coming_instruction(), countdown_s)
             return None if self.session.state is State.COUNTDOWN else self.session.take
 
     def start_soon(self) -> None:
@@ -112,7 +123,7 @@ class Recorder(Node):
     def next(self) -> None:
         """Save the running episode, if there is one, and start the next after the countdown."""
         with self._telling():
-            self.session.next(self._value("instruction"), self._value("countdown_s"))
+            self.session.next(self._coming_instruction(), self._value("countdown_s"))
 
     def redo(self) -> None:
         """Discard the running episode, or the last saved one, and start the same again after the countdown."""
@@ -147,7 +158,13 @@ class Recorder(Node):
             texts, now_ns = self._maker.texts, self._now_ns()
             found = texts.next_substep(now_ns) if index is None else texts.choose_substep(index, now_ns)
             if not found:
-                raise EpisodeError(f"no such sub-step: parameter 'substeps' has {len(texts.substeps)}")
+                raise EpisodeError(
+                    f"no such sub-step: {len(texts.substeps)} were given (--substep, or parameter 'substeps')"
+                )
+
+    def _coming_instruction(self) -> str:
+        """Of an episode that is started without one: the parameter's, else that of the episode before."""
+        return self._value("instruction") or self.session.instruction
 
     def _refuse_substep(self) -> None:
         if not self.session.recording:
@@ -173,6 +190,9 @@ class Recorder(Node):
         self._fault = ""
         take.start()
         self.get_logger().info(f"recording {take.writer.final_path}: '{instruction}'")
+        if self._streams.leaders is not None and not take.header.leader:
+            names = ", ".join(self._streams.leaders.counts)
+            self.get_logger().info(f"without the leader arms: not all were heard just now ({names})")
         return take
 
     def _on_done(self, take: Take, report: dict) -> None:
@@ -258,7 +278,8 @@ class Recorder(Node):
         message = status_message(
             session, maker.rows, maker.texts, streams, maker.before, left_min, self._fault
         )
-        message.instruction = message.instruction or self._value("instruction")
+        if session.state is State.IDLE:
+            message.instruction = self._coming_instruction()
         message.header.stamp = self.get_clock().now().to_msg()
         return message
 

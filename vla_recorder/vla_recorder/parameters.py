@@ -39,7 +39,11 @@ def declare_parameters(node: Node) -> None:
     )
     fixed("gesture_hold_s", 0.5, "How long the grippers must be held closed, s.", 0.1, 5.0)
     per_episode("folder", "episodes", "Where episodes go; made when missing.")
-    per_episode("instruction", "", "Task text of episodes that are started without one.")
+    per_episode(
+        "instruction",
+        "",
+        "Task text of episodes that are started without one; empty: that of the one before.",
+    )
     per_episode(
         "substeps",
         [""],

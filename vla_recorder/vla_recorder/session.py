@@ -130,13 +130,15 @@ class Session:
             return self.last
 
     def next(self, default_instruction: str, countdown_s: float) -> None:
-        """Save what runs, if anything does, and start the next after the countdown."""
+        """Save what runs and start the same again after the countdown; when nothing runs, start the default."""
         with self._lock:
+            instruction = default_instruction
             if self.recording:
+                instruction = self.instruction
                 report = self.stop(Ending("operator: next"))
                 if not report["saved"]:
                     raise EpisodeError(f"not saved, so nothing is started: {report['end_reason']}")
-            self.start(self.instruction or default_instruction, countdown_s)
+            self.start(instruction, countdown_s)
 
     def redo(self, countdown_s: float) -> Path | None:
         """Discard what runs, or put the last saved episode into the trash, and start the same again.
