@@ -41,11 +41,15 @@ def test_files_and_patterns_each_once_in_the_order_given(folder):
 
 
 def test_what_names_nothing_is_an_error(folder, tmp_path):
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    (crashed / "episode_0.hdf5.partial").touch()
     for argument, said in (
         (folder / "episode_7.hdf5", "no such file; give an episode"),
         (f"{folder}/episode_7*.hdf5", "no such file; give an episode"),
         (folder / "trash" / "none", "no such file"),
         (tmp_path, "has no finished episodes"),
+        (crashed, "has no finished episodes .*, but 1 unfinished: run `episode recover "),
     ):
         with pytest.raises(EpisodeError, match=said) as error:
             find([folder, argument])

@@ -13,6 +13,7 @@ from pathlib import Path
 from vla_recorder.episode import layout
 from vla_recorder.episode.disk import sync_folder
 from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.episode.recover import find_damaged
 
 SUFFIX = ".unfinished"  # not the recorder's .partial, which `recover` makes episodes of
 _PATTERN = re.compile(r"[*?\[]")
@@ -47,7 +48,9 @@ def _named(path: Path) -> list[Path]:
     if path.is_dir():
         found = episodes_in(path)
         if not found:
-            raise EpisodeError(f"{path}: has no finished episodes (episode_0.hdf5, ...)")
+            unfinished = len(find_damaged(path))
+            hint = f", but {unfinished} unfinished: run `episode recover {path}`" if unfinished else ""
+            raise EpisodeError(f"{path}: has no finished episodes (episode_0.hdf5, ...){hint}")
         return found
     if path.exists():
         return [path]

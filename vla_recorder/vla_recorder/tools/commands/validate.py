@@ -58,6 +58,7 @@ def _differences(paths: list[Path]) -> Iterator[str]:
                 "action": episode.action_names,
                 "cameras": {name: episode.images(name).shape[1:] for name in episode.camera_names},
                 "rate": episode.control_rate_hz,
+                "list of streams": episode.stream_names,
                 "image form": episode.image_form,
                 "length": len(episode),
             }
