@@ -59,6 +59,14 @@ def desk(tmp_path):
         desk.session.stop(Ending("end of test"))
 
 
+def test_a_folder_that_is_called_trash_discards_nothing(tmp_path):
+    desk = Desk(tmp_path / "trash" / "day")
+    desk.record().session.stop(Ending("operator"))
+    assert (desk.session.saved, desk.session.discarded) == (1, 0)
+    desk.record().session.stop(Ending("operator", save=False))
+    assert (desk.session.saved, desk.session.discarded) == (1, 1)
+
+
 def label_of(path):
     with EpisodeReader(path) as episode:
         return episode.label

@@ -21,6 +21,11 @@ def relabel(path: str | Path, label: str) -> None:
         file[layout.VLA].attrs["label"] = label
 
 
+def in_trash(path: str | Path) -> bool:
+    """Whether this is a discarded episode, wherever its folder lies."""
+    return Path(path).name.endswith(layout.TRASHED_SUFFIX)
+
+
 def put_away(path: str | Path) -> Path:
     """Move a saved episode to the trash folder beside it, under a name that never clashes; returns it."""
     path = Path(path)

@@ -38,25 +38,33 @@ class TakeMaker:
         _refuse_full_disk(folder)
         texts = Texts(instruction, self._value("substeps"))
         rows = self._new_rows(texts)
+
+        def done(report: dict) -> None:
+            self._add_counts(take, before, report)
+            on_done(take, report)
+
         take = Take(
             folder,
             self._header(instruction, rows),
             rows,
             self._now_ns,
-            on_done=lambda report: on_done(take, report),
+            on_done=done,
             settle_s=self._value("settle_s"),
             max_rows=self._value("max_rows"),
             queue_rows=self._value("queue_rows"),
         )
-        self.rows, self.texts = rows, texts
-        self.before = {name: (count.received, count.lost) for name, count in self._streams.counts().items()}
+        before = {name: (count.received, count.lost) for name, count in self._streams.counts().items()}
+        self.rows, self.texts, self.before = rows, texts, before
         return take
 
-    def add_counts(self, take: Take, report: dict) -> None:
-        """How often messages came during a take, and how many were lost on their way, for its report."""
+    def _add_counts(self, take: Take, before: dict[str, tuple[int, int]], report: dict) -> None:
+        """How often messages came during a take, and how many were lost on their way, for its report.
+
+        `before` is the take's own: the next one may have begun.
+        """
         elapsed_s, counts = take.elapsed_s(), self._streams.counts()
         for name, stream in report["streams"].items():
-            received, lost = self.before[name]
+            received, lost = before[name]
             stream["lost"] = counts[name].lost - lost
             if elapsed_s > 0:  # else the clock was set back
                 stream["rate_hz"] = (counts[name].received - received) / elapsed_s

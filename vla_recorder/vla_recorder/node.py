@@ -12,9 +12,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
-from vla_recorder.episode import layout
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.recover import find_damaged
+from vla_recorder.finished import in_trash
 from vla_recorder.folder import OwnFolder
 from vla_recorder.gesture import StartGesture, gripper_reader
 from vla_recorder.maker import TakeMaker
@@ -197,9 +197,8 @@ class Recorder(Node):
 
     def _on_done(self, take: Take, report: dict) -> None:
         """Called by the take's own thread, however it ended."""
-        self._maker.add_counts(take, report)
         self.session.count(report)
-        trashed = layout.TRASH in report["path"].split("/")
+        trashed = in_trash(report["path"])
         if not report["saved"] and not trashed:
             self._fault = report["end_reason"]
         state = "saved" if report["saved"] else "discarded" if trashed else "NOT FINISHED"

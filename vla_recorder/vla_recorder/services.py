@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from std_srvs.srv import Trigger
@@ -11,6 +10,7 @@ from std_srvs.srv import Trigger
 from vla_msgs.srv import SetInstruction, StartEpisode, StopEpisode
 from vla_recorder.episode import layout
 from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.finished import in_trash
 from vla_recorder.parameters import MAX_COUNTDOWN_S
 from vla_recorder.take import Ending
 
@@ -58,7 +58,7 @@ class Services:
         report = self._recorder.stop(ending)
         if report is None:
             raise EpisodeError("the countdown was cancelled; nothing was recorded")
-        response.success = report["saved"] if request.save else _discarded(report)
+        response.success = report["saved"] if request.save else in_trash(report["path"])
         response.message = report["end_reason"]
         response.path, response.rows = report["path"], report["rows"]
 
@@ -66,7 +66,7 @@ class Services:
         report = self._recorder.stop(Ending("operator", save=False))
         if report is None:
             return "the countdown was cancelled"
-        if not _discarded(report):
+        if not in_trash(report["path"]):
             raise EpisodeError(report["end_reason"])
         return f"discarded: {report['path']}"
 
@@ -115,7 +115,3 @@ def _setting(act: Callable[[str], str]) -> Callable:
         response.message = act(request.instruction)
 
     return set_
-
-
-def _discarded(report: dict) -> bool:
-    return layout.TRASH in Path(report["path"]).parts

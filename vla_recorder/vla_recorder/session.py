@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vla_recorder import finished
-from vla_recorder.episode import layout
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.take import Ending, Take
 
@@ -180,4 +179,4 @@ class Session:
     def count(self, report: dict) -> None:
         """A take has ended, however it did. Called by its own thread: takes no lock."""
         self.saved += report["saved"]
-        self.discarded += layout.TRASH in Path(report["path"]).parts
+        self.discarded += finished.in_trash(report["path"])
