@@ -1,12 +1,14 @@
 """LeRobot v3.0: what `export` writes keeps the format's rules, file by file, and comes back whole."""
 
 import json
+import resource
 import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from recorder_episodes import header, row
+from tool_episodes import run_episode
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.validate import problems
@@ -247,6 +249,19 @@ def test_an_export_that_is_interrupted_leaves_nothing(episodes, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         export(episodes, tmp_path / "out", progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [0, 3000])  # no header can be written; the first data fail
+def test_a_full_disk_is_said_and_leaves_nothing(episodes, tmp_path, limit):
+    """FFmpeg crashes a process that goes on with a file that failed."""
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    target = tmp_path / "out"
+    done = run_episode("convert", "to-lerobot", episodes[0], "--to", target, check=2, preexec_fn=full)
+    assert "out" in done.stderr and "cannot be written: " in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -47,8 +47,10 @@ def export(
         made = Export(partial, episodes, codec, contents.rate_hz(episodes, rate_hz))
         try:
             made.run(progress)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise LeRobotError(f"{target}: cannot be written: {error}") from error
             raise
     partial.rename(target)
 

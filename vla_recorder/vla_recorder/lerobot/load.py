@@ -130,7 +130,7 @@ class DataSet:
         attributes, cameras = ours.get("attributes", {}), self.cameras
         states, actions = self._names(layout.STATE), self._names(layout.ACTION)
         streams = self._streams(ours)
-        topics = dict(zip(ours.get("stream_names", []), ours.get("stream_topics", []), strict=True))
+        topics = dict(zip(streams, ours.get("stream_topics", []), strict=False))  # a plain ACT file had none
         return EpisodeHeader(
             state_names=states,
             state_units=attributes.get("state_units", ["unknown"] * len(states)),

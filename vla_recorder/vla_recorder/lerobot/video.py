@@ -6,12 +6,15 @@ frame is a key frame: training reads single frames at random.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from vla_recorder.lerobot.layout import LeRobotError
 
 CODECS = {
     "h264": ("libx264", {"crf": "18", "preset": "veryfast", "bf": "0"}),
@@ -21,21 +24,22 @@ _KEY_FRAME_EVERY = 2
 
 
 class VideoWriter:
-    """One mp4 file of (H, W, 3) uint8 RGB frames."""
+    """One mp4 file of (H, W, 3) uint8 RGB frames. Raises LeRobotError when it cannot be written."""
 
     def __init__(self, path: Path, fps: int, codec: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.codec, self.frames = path, codec, 0
-        self._fps = fps
-        self._container = av.open(str(path), "w")
-        self._stream = None
+        self._fps, self._stream = fps, None
+        with self._writing():
+            self._container = av.open(str(path), "w")
 
     def add(self, image: np.ndarray) -> None:
-        if self._stream is None:
-            self._stream = self._open(*image.shape[:2])
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame.pts, frame.time_base = self.frames, Fraction(1, self._fps)
-        self._container.mux(self._stream.encode(frame))
+        with self._writing():
+            if self._stream is None:
+                self._stream = self._open(*image.shape[:2])
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = self.frames, Fraction(1, self._fps)
+            self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
     @property
@@ -44,9 +48,18 @@ class VideoWriter:
         return self.path.stat().st_size
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
+        with self._writing():
+            if self._stream is not None:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, av.FFmpegError) as error:
+            self._stream = None  # FFmpeg crashes the process when asked again
+            raise LeRobotError(f"{self.path}: cannot be written: {error}") from error
 
     def _open(self, height: int, width: int):
         name, options = CODECS[self.codec]
