@@ -37,8 +37,8 @@ swapped. "standard": an ordinary JPEG; cv2.imdecode gives BGR. ACT++ is right ab
 
 While an episode is written there are `episode_{i}.hdf5.partial`, and `episode_{i}.hdf5.journal` (journal.py),
 which stays until the finished file is on the disk. Both together are the episode as of the last flush:
-- a kill, a crash, or a disk that refuses loses what was not flushed, and rows still queued: at most a second
-  (FLUSH_INTERVAL_S, half of it), whatever it interrupts. A full disk loses nothing that was appended;
+- a kill, a crash, or a disk that refuses loses what was not flushed (FLUSH_INTERVAL_S, a quarter of a second) and
+  the rows still queued: less than a second, whatever it interrupts. A full disk loses nothing that was appended;
 - a power cut, or a crash of the system, loses what was not synced: a sync begins a second after the last one ended,
   so two seconds and twice what a sync takes (0.1 s of JPEG, 0.3 s of raw frames on an SSD; longer on a slow disk). Up
   to that moment the file is whole. That holds for a file that was closed just now, too, until its journal is gone.

@@ -40,6 +40,7 @@ class TransactionalFile:
         self._changed: dict[int, bytearray] = {}  # pages before that, changed since the last commit
         self._before: dict[int, bytes] = {}  # those the journal does not know, as they were
         self._position = 0
+        self._let_go = 0  # what lies before this need not stay in the system's memory
         self._bringing_in = threading.Lock()
 
     @classmethod
@@ -104,7 +105,12 @@ class TransactionalFile:
     def sync(self) -> None:
         """Make the commits so far survive a power cut. For any thread, while another one writes. Raises OSError."""
         sequence, pages = self.journal.newest()
+        end = self._end
         os.fdatasync(self._fd)
+        # Nobody reads these frames soon. Without this they push everything else out of the system's memory, and
+        # each new frame has to find itself some.
+        os.posix_fadvise(self._fd, self._let_go, max(1, end - self._let_go), os.POSIX_FADV_DONTNEED)
+        self._let_go = end
         self.journal.sync()
         self.journal.mark_durable(sequence)
         self.journal.sync()

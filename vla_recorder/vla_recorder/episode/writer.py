@@ -22,7 +22,7 @@ from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
 from vla_recorder.episode.syncing import Syncer
 from vla_recorder.episode.transactions import TransactionalFile
 
-FLUSH_INTERVAL_S = 0.5  # a killed process loses at most this much
+FLUSH_INTERVAL_S = 0.25  # a killed process loses this much, and what was still queued
 
 
 class EpisodeWriter:
