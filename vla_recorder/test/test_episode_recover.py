@@ -11,7 +11,7 @@ import h5py
 import pytest
 from recorder_episodes import header, row
 
-from vla_recorder.episode import layout
+from vla_recorder.episode import journal, layout
 from vla_recorder.episode.editing import edited
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.lock import FolderLock
@@ -59,6 +59,22 @@ def test_a_folder_of_crashed_ones(tmp_path):
             assert episode.end_reason == "recovered: the recording was cut short" and episode.label == "none"
             assert episode.attributes["ended"]
     assert find_damaged(tmp_path) == [] and not list(tmp_path.glob("*.journal"))
+
+
+def test_after_a_power_cut_only_what_was_synced_counts(tmp_path):
+    writer = begun(tmp_path, rows=4)
+    writer.sync()
+    writer._syncer._stop.set()
+    writer._syncer._thread.join()
+    for t in range(4, 9):
+        writer.append(row(t, HEAD))
+    writer.flush()
+    writer._give_up(OSError("the power failed"))
+    with mock.patch.object(journal, "_boot_id", lambda: b"of the next start"):
+        with EpisodeReader(writer.path) as episode:
+            assert len(episode) == 4
+        found = recover(writer.path)
+    assert found.rows == 4 and "started anew" in found.note and problems(found.path) == []
 
 
 def test_what_must_not_be_recovered_is_refused_and_stays(tmp_path):

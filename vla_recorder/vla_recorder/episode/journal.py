@@ -51,6 +51,7 @@ class Journal:
         self.sequence = 0  # of the newest commit
         self.end = 0  # length of the episode file after it
         self.known: set[int] = set()  # every page that some record has
+        self.taken_back = 0  # commits that a power cut made worthless
         self._fd = fd
         self._lock = threading.Lock()  # commits come from the writer's thread, syncs from another one
         self._tail = _HEAD.size  # where the next record goes
@@ -100,9 +101,10 @@ class Journal:
         trusted = commits if journal._same_boot() else [c for c in commits if c[0] <= durable]
         for journal.sequence, journal.end, pages in trusted:
             journal.pages.update(pages)
+        journal.taken_back = len(commits) - len(trusted)
         if own:
             os.ftruncate(journal._fd, journal._tail)  # half a record
-            if len(trusted) < len(commits):
+            if journal.taken_back:
                 journal._append(_VOID, _BODY.pack(journal.sequence, 0, 0))
             journal._room_end = journal._tail
         return journal

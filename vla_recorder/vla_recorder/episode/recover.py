@@ -56,14 +56,11 @@ def recover(path: str | Path) -> Recovered:
         target = path
     else:
         raise EpisodeError(f"{path}: is a finished episode, there is nothing to recover")
-    had_journal = journal.exists()
-    rows, final = conclude(path, target, {"end_reason": "recovered: the recording was cut short"})
-    note = "every row that was flushed" if had_journal else "no journal: what HDF5 could read"
-    return Recovered(final, rows, note if rows else "has no rows: moved to the trash")
+    return conclude(path, target, {"end_reason": "recovered: the recording was cut short"})
 
 
-def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[int, Path]:
-    """Finish a file as of its last commit and move it to `target`, without rows to the trash; returns rows and path.
+def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> Recovered:
+    """Finish a file as of its last commit and move it to `target`, or to the trash when it has no rows.
 
     `attributes` of /vla are only set when the file was not closed. Raises EpisodeError; then it stays as it is.
     """
@@ -76,8 +73,9 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[i
         store = TransactionalFile.open(path, journal_path, write=True)
         try:
             if begun and not store.journal.sequence and not _readable(store):
-                rows = 0  # cut off before it was a file at all
+                rows, note = 0, ""  # cut off before it was a file at all
             else:
+                note = _note(store, begun)
                 rows = _complete(store, attributes)
                 store.commit()
                 store.sync()
@@ -94,7 +92,15 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> tuple[i
             store.close()
     except (OSError, RuntimeError, KeyError) as error:
         raise EpisodeError(f"{path}: cannot be recovered: {error}. It stays as it is") from error
-    return rows, target
+    return Recovered(target, rows, note if rows else "has no rows: moved to the trash")
+
+
+def _note(store: TransactionalFile, had_journal: bool) -> str:
+    if not had_journal:
+        return "no journal: what HDF5 could read"
+    if store.journal.taken_back:
+        return "the machine was started anew since: every row that was synced"
+    return "every row that was flushed"
 
 
 def trash_path(folder: Path, index: int) -> Path:

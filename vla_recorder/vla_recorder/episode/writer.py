@@ -161,7 +161,7 @@ class EpisodeWriter:
 
     def _conclude(self, target: Path, attributes: Mapping[str, str]) -> Path:
         try:
-            return recover.conclude(self.path, target, attributes)[1]
+            return recover.conclude(self.path, target, attributes).path
         except EpisodeError as error:
             safe = f"its first {self.flushed_rows} rows are there: see `episode recover --help`"
             raise EpisodeError(f"{error}; {safe}") from error
