@@ -205,6 +205,8 @@ def is_live(path: Path) -> bool:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink == 0:  # its owner finished and removed it between our open and our lock
+            raise FileNotFoundError(path)
         return False
     except BlockingIOError:
         return True

@@ -44,8 +44,12 @@ class FolderLock:
             raise EpisodeError(f"{self.path}: this file system cannot lock files: {error}") from error
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         text = json.dumps({"owner": owner, "pid": os.getpid(), "host": socket.gethostname(), "since": since})
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, text.encode() + b"\n", 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, text.encode() + b"\n", 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise EpisodeError(f"{self.path}: cannot be written: {error}") from error
 
     def __enter__(self) -> FolderLock:
         return self
