@@ -95,7 +95,7 @@ class Journal:
             elif kind == _BASE:
                 journal.pages.update(pages)
             elif kind == _DURABLE:
-                durable = sequence
+                durable = max(durable, sequence)  # two syncs may overlap, and the older end last
             else:
                 commits = [commit for commit in commits if commit[0] <= sequence]
         trusted = commits if journal._same_boot() else [c for c in commits if c[0] <= durable]
