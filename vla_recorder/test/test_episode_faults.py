@@ -42,6 +42,10 @@ def check(path, head, rows, label="none"):
                 assert error <= (0 if head.image_form == "raw" else 4)
 
 
+def open_hdf5_files() -> int:
+    return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
 def fill(writer, head, until=5000):
     """Append until the disk refuses; what it said. Every fifth row is flushed."""
     with pytest.raises(EpisodeError) as refusal:
@@ -91,7 +95,7 @@ def test_a_disk_that_others_fill_costs_no_row_either(tmp_path, form, rows):
 @pytest.mark.parametrize("size_kib", [8, 333, 801, 1777])
 def test_where_space_cannot_be_claimed_flushed_rows_survive_a_full_disk(tmp_path, form, size_kib):
     """As on a file system without fallocate: the disk refuses in the middle of something."""
-    head = small(form)
+    head, open_before = small(form), open_hdf5_files()
     with (
         small_disk(tmp_path / "disk", size_kib) as folder,
         mock.patch.object(disk, "allocate", lambda *_: False),
@@ -101,6 +105,7 @@ def test_where_space_cannot_be_claimed_flushed_rows_survive_a_full_disk(tmp_path
         except EpisodeError as error:
             assert "cannot write episodes here" in str(error) and size_kib == 8
             assert not list(folder.iterdir())
+            assert open_hdf5_files() == open_before, "the process would crash at its end"
             return
         assert "No space left" in fill(writer, head)
         flushed = writer.flushed_rows if writer.failed else writer.rows

@@ -256,6 +256,7 @@ def _create(folder: Path, index: int | None) -> tuple[int, TransactionalFile]:
 
 def _begin(store: TransactionalFile, header: EpisodeHeader) -> tuple[h5py.File, dict]:
     """The empty episode and its cameras' frames; nothing stays behind when it cannot be made."""
+    file = None
     try:
         file = store.hdf5("w")
         frames = datasets.create(file, header)
@@ -263,6 +264,10 @@ def _begin(store: TransactionalFile, header: EpisodeHeader) -> tuple[h5py.File, 
         store.commit()
         return file, frames
     except BaseException as error:
+        store.error = store.error or OSError(str(error))  # HDF5 finishes in memory
+        if file is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                file.close()  # one that is open when the interpreter has ended crashes the process
         store.close()
         store.path.unlink()
         store.journal.path.unlink()
