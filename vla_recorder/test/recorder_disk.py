@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 PAGE = 4096
+_OF_NAMES = ("create", "rename", "unlink")
 _CALLS = ("open", "pwrite", "ftruncate", "fdatasync", "fsync", "rename", "unlink")
 
 
@@ -26,6 +27,7 @@ class RecordedDisk:
         self.folder = folder
         self.calls: list[tuple] = []
         self._file_of_fd: dict[int, int] = {}
+        self._folders: set[int] = set()  # descriptors
         self._file_of_name: dict[Path, int] = {}
 
     def note(self, mark: str, value: int = 0) -> None:
@@ -34,7 +36,8 @@ class RecordedDisk:
     def adopt(self, path: Path) -> None:
         """A file that is there already: its content counts as written, and synced."""
         os.close(os.open(path, os.O_RDONLY))
-        self.calls.append(("write", self._file_of_name[path], 0, path.read_bytes()))
+        file = self._file_of_name[path]
+        self.calls += [("write", file, 0, path.read_bytes()), ("sync", file), ("sync_folder",)]
 
     @contextlib.contextmanager
     def recording(self):
@@ -52,7 +55,10 @@ class RecordedDisk:
         fd = real(path, flags, *args, **options)
         name = Path(path) if isinstance(path, (str, Path)) else None
         self._file_of_fd.pop(fd, None)
-        if name is not None and self.folder in name.parents:
+        self._folders.discard(fd)
+        if flags & os.O_DIRECTORY:
+            self._folders.add(fd)
+        elif name is not None and self.folder in name.parents:
             if name not in self._file_of_name:
                 self._file_of_name[name] = len(self._file_of_name)
                 self.calls.append(("create", self._file_of_name[name], name.relative_to(self.folder)))
@@ -74,6 +80,8 @@ class RecordedDisk:
             self.calls.append(("sync", self._file_of_fd[fd]))
 
     def _fsync(self, real, fd):
+        if fd in self._folders:
+            self.calls.append(("sync_folder",))
         self._fdatasync(real, fd)
 
     def _rename(self, real, source, target):
@@ -96,14 +104,22 @@ class RecordedDisk:
         _lay_out(calls, folder)
 
     def after_power_cut(self, count: int, folder: Path, rng: random.Random) -> None:
-        """The same, but of what was not synced before only some pages of some writes have reached the disk."""
+        """The same, but of what was not synced before only some pages of some writes have reached the disk.
+
+        Names that were made, changed or removed since a folder was synced are lost from some moment on.
+        """
         synced: dict[int, int] = defaultdict(int)  # file -> calls before this one are on the disk
         for at, call in enumerate(self.calls[:count]):
             if call[0] == "sync":
                 synced[call[1]] = at
+        names = [at for at, call in enumerate(self.calls[:count]) if call[0] in _OF_NAMES]
+        known = max((at for at, call in enumerate(self.calls[:count]) if call[0] == "sync_folder"), default=0)
+        names_until = rng.choice([*[at for at in names if at > known], count])
         share = rng.random()
         calls = []
         for at, call in enumerate(self.calls[:count]):
+            if call[0] in _OF_NAMES and at >= names_until:
+                continue
             if call[0] == "write" and at >= synced[call[1]]:
                 calls += [page for page in _pages(call) if rng.random() < share]
             elif call[0] != "truncate" or at < synced[call[1]] or rng.random() < share:
@@ -119,11 +135,10 @@ def _pages(call: tuple) -> list[tuple]:
 
 
 def _lay_out(calls: list[tuple], folder: Path) -> None:
-    contents: dict[int, bytearray] = {}
+    contents: dict[int, bytearray] = defaultdict(bytearray)
     names: dict[Path, int] = {}
     for name, *args in calls:
         if name == "create":
-            contents[args[0]] = bytearray()
             names[args[1]] = args[0]
         elif name == "write":
             file, offset, data = args

@@ -99,17 +99,21 @@ def test_a_power_cut_at_any_time_keeps_what_was_synced(tmp_path, form):
     disk, rng = record(tmp_path / "whole", form), random.Random(7)
     after_reboot = mock.patch.object(journal, "_boot_id", lambda: b"of the next start")
     with after_reboot, mock.patch.object(os, "fdatasync"), mock.patch.object(os, "fsync"):
-        for count in range(0, len(disk.calls) + 1):
-            folder = tmp_path / str(count)
+        counts = [*range(len(disk.calls)), *[len(disk.calls)] * 10]
+        for number, count in enumerate(counts):
+            folder = tmp_path / str(number)
             folder.mkdir()
             disk.after_power_cut(count, folder, rng)
             synced = highest(disk, "synced", count)
             rows = recovered_rows(folder, form)
             assert synced is None or rows >= synced, f"after {count} calls: {rows} rows of {synced}"
+    with EpisodeReader(folder / "episode_0.hdf5") as episode:
+        assert episode.label == "success"
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_recovery_itself_can_be_cut_off_anywhere(tmp_path, form):
+@pytest.mark.parametrize("power", [False, True])
+def test_recovery_itself_can_be_cut_off_anywhere(tmp_path, form, power):
     disk = record(tmp_path / "whole", form)
     killed = max(at for at, call in enumerate(disk.calls) if call == ("flushed", 4))
     first = tmp_path / "first"
@@ -122,12 +126,21 @@ def test_recovery_itself_can_be_cut_off_anywhere(tmp_path, form):
     adopted = len(again.calls)
     with again.recording():
         recover(first / "episode_0.hdf5.partial")
-    with mock.patch.object(os, "fdatasync"), mock.patch.object(os, "fsync"):
+    boot, rng = journal._boot_id(), random.Random(3)
+    with (
+        mock.patch.object(os, "fdatasync"),
+        mock.patch.object(os, "fsync"),
+        mock.patch.object(journal, "_boot_id", lambda: b"of the next start" if power else boot),
+    ):
         for count in range(adopted, len(again.calls) + 1):
             folder = tmp_path / str(count)
             folder.mkdir()
-            again.after_kill(count, folder, 0.5)
-            assert recovered_rows(folder, form) == 4
+            if power:
+                again.after_power_cut(count, folder, rng)
+            else:
+                again.after_kill(count, folder, 0.5)
+            rows = recovered_rows(folder, form)
+            assert rows == 4 or (power and rows == 2 and count < len(again.calls))  # 2 were synced
 
 
 def test_a_journal_that_was_damaged_gives_the_commits_before(tmp_path):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -107,6 +108,8 @@ def test_a_recording_without_rows_goes_to_the_trash(tmp_path):
     (tmp_path / "episode_0.hdf5.partial").touch()  # killed as it was made
     (tmp_path / "episode_0.hdf5.journal").touch()
     assert recover(tmp_path / "episode_0.hdf5.partial").path.parent == tmp_path / "trash"
+    (tmp_path / "episode_0.hdf5.partial").touch()  # killed before even the journal was made
+    assert recover(tmp_path / "episode_0.hdf5.partial").path.parent == tmp_path / "trash"
     assert EpisodeWriter(tmp_path, HEAD).index == 0
 
 
@@ -164,6 +167,36 @@ def test_a_journal_whose_file_was_removed_takes_no_index(tmp_path):
     dead(tmp_path).unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["episode_0.hdf5.journal"]
     assert begun(tmp_path).index == 0
+
+
+def test_a_discarded_one_leaves_the_journal_of_the_next_alone(tmp_path):
+    """Both have the same number, and the discarded one is still being synced when the next begins."""
+    discarded = begun(tmp_path)
+    synced = threading.Event()
+    with mock.patch.object(discarded._store, "sync", lambda: synced.wait(60.0)):
+        discarded.discard()
+        writer = begun(tmp_path, rows=7)
+        assert writer.index == discarded.index == 0
+        synced.set()
+        assert discarded.wait_synced(60.0)
+    writer._give_up(OSError("dead"))
+    found = recover(writer.path)
+    assert (found.rows, found.note) == (7, "every row that was flushed") and problems(found.path) == []
+
+
+def test_a_file_that_was_put_beside_an_unfinished_one_of_its_number_is_not_mixed_up_with_it(tmp_path):
+    other = closed(tmp_path / "other", rows=9)
+    partial = dead(tmp_path, rows=4)
+    os.link(other, path := tmp_path / "episode_0.hdf5")  # as `episode merge` does
+    with EpisodeReader(path) as episode:
+        assert (len(episode), episode.label) == (9, "success")
+    assert find_damaged(tmp_path) == [partial] and problems(path) == []
+    with pytest.raises(EpisodeError, match="is a finished episode"):
+        recover(path)
+    with pytest.raises(EpisodeError, match="an unfinished episode has its number"), edited(path):
+        pass
+    path.unlink()
+    assert recover(partial).rows == 4 and problems(other) == []
 
 
 def test_a_finished_file_is_changed_whole_or_not_at_all(tmp_path):

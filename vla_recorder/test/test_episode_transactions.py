@@ -2,12 +2,13 @@
 
 import os
 import random
+import shutil
 from unittest import mock
 
 import pytest
 from recorder_disk import PAGE, RecordedDisk
 
-from vla_recorder.episode import journal
+from vla_recorder.episode import disk, journal
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 
@@ -35,11 +36,7 @@ class Model:
             self.file.close()
 
     def write(self):
-        offset = self.rng.randrange(min(len(self.content), PAGES * PAGE) + 1)
-        data = self.rng.randbytes(self.rng.choice([8, 100, PAGE, 3 * PAGE]))
-        self.file.seek(offset)
-        self.file.write(data)
-        self.content[offset : offset + len(data)] = data
+        write_somewhere(self.file, self.content, self.rng)
 
     def read(self):
         offset = self.rng.randrange(len(self.content) + 1)
@@ -60,6 +57,14 @@ class Model:
         self.disk.note("synced", len(self.commits) - 1)
 
 
+def write_somewhere(file, content, rng):
+    offset = rng.randrange(min(len(content), PAGES * PAGE) + 1)
+    data = rng.randbytes(rng.choice([8, 100, PAGE, 3 * PAGE]))
+    file.seek(offset)
+    file.write(data)
+    content[offset : offset + len(data)] = data
+
+
 def newest(model, mark, count):
     return max((call[1] for call in model.disk.calls[:count] if call[0] == mark), default=0)
 
@@ -67,16 +72,42 @@ def newest(model, mark, count):
 def content_after(folder):
     """What the next owner of the files finds."""
     if not (folder / "journal").exists():
-        return (folder / "file").read_bytes()
+        return (folder / "file").read_bytes() if (folder / "file").exists() else b""
     file = TransactionalFile.open(folder / "file", folder / "journal", write=True)
-    found = bytearray(file.seek(0, os.SEEK_END))
-    file.seek(0)
-    file.readinto(found)
+    found = bytes(content_of(file))
     if file.journal.sequence:
         file.finish()
         assert (folder / "file").read_bytes() == found
     file.close()
-    return bytes(found)
+    return found
+
+
+def content_of(file):
+    found = bytearray(file.seek(0, os.SEEK_END))
+    file.seek(0)
+    file.readinto(found)
+    return found
+
+
+def check_that_it_can_be_gone_on_with(folder, rng):
+    """The next owner writes into the file, too, and is cut off like the first one."""
+    file = TransactionalFile.open(folder / "file", folder / "journal", write=True)
+    content = content_of(file)
+    for _ in range(3):
+        write_somewhere(file, content, rng)
+        file.truncate(len(content))
+        file.commit()
+        assert content_of(file) == content
+    if rng.random() < 0.5:
+        file.sync()
+        file.close()
+        with mock.patch.object(journal, "_boot_id", lambda: b"of the start after that"):
+            file = TransactionalFile.open(folder / "file", folder / "journal", write=True)
+            assert content_of(file) == content
+    file.finish()
+    file.settle()
+    file.close()
+    assert (folder / "file").read_bytes() == content and not (folder / "journal").exists()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -99,6 +130,9 @@ def test_whatever_is_cut_off_leaves_a_whole_commit(tmp_path, seed, power):
                 model.disk.after_kill(count, folder, rng.random())
             # before the first commit nothing is promised, not even that there is nothing
             least = newest(model, "synced" if power else "committed", count)
+            if least and (folder / "journal").exists():
+                shutil.copytree(folder, folder / "on")
+                check_that_it_can_be_gone_on_with(folder / "on", rng)
             found = content_after(folder)
             assert found in model.commits[least:] or (not least and count <= finished), count
 
@@ -123,6 +157,27 @@ def test_commits_that_a_power_cut_took_back_stay_away(tmp_path):
             file.sync()
             file.close()
     assert content_after(tmp_path) == b"A" * PAGE + b"-" * PAGE + b"D" * PAGE
+
+
+def test_what_is_brought_in_while_it_is_read_is_seen(tmp_path):
+    """The other thread syncs between the two looks of a read: into the file, and at the pages not in it yet."""
+    file = TransactionalFile.create(tmp_path / "file", tmp_path / "journal")
+    file.write(b"a" * PAGE)
+    file.commit()
+    file.seek(0)
+    file.write(b"b" * PAGE)
+    file.commit()
+    read_all = disk.read_all
+
+    def read_then_sync(fd, *args):
+        found = read_all(fd, *args)
+        if fd == file.fileno() and file.journal.pages:
+            file.sync()
+        return found
+
+    with mock.patch.object(disk, "read_all", read_then_sync):
+        assert content_of(file) == b"b" * PAGE
+    file.close()
 
 
 def test_a_file_has_one_writer(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 
-from vla_recorder.episode import layout
+from vla_recorder.episode.journal import journal_of
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 
@@ -21,11 +21,13 @@ def edited(path: str | Path) -> Iterator[h5py.File]:
     the recorder still syncs it (`EpisodeWriter.wait_synced`).
     """
     path = Path(path)
-    index = layout.index_of(path)
-    if index is None:
-        raise EpisodeError(f"{path}: not an episode's name, expected episode_N.hdf5")
+    journal = journal_of(path)
+    if journal is None:
+        raise EpisodeError(
+            f"{path}: cannot be changed: not named episode_N.hdf5, or an unfinished episode has its number"
+        )
     try:
-        store = TransactionalFile.open(path, layout.journal_path(path.parent, index), write=True)
+        store = TransactionalFile.open(path, journal, write=True)
         try:
             with store.hdf5("r+") as file:
                 yield file
@@ -35,7 +37,7 @@ def edited(path: str | Path) -> Iterator[h5py.File]:
             store.settle()
         finally:
             if not store.journal.sequence:
-                store.journal.path.unlink(missing_ok=True)
+                store.journal.remove()
             store.close()
     except (OSError, RuntimeError) as error:
         raise EpisodeError(f"{path}: cannot be changed: {error}") from error

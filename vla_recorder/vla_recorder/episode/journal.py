@@ -9,7 +9,7 @@ A COMT record, a commit, holds every page of the episode file that it changes, a
 A BASE record holds pages as they were when a commit first changed them: a power cut can take a commit back though
 the episode file has its pages already.
 A DURA record says that everything up to the commit of its number, data in the episode file included, is synced.
-A VOID record takes back the commits before it that have a higher number.
+A VOID record takes back the commits before it that have a higher number, and what is said of pages beyond its end.
 A killed process leaves at worst half a record at the end, which its checksum tells. Little-endian throughout.
 """
 
@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vla_recorder.episode import disk
+from vla_recorder.episode import disk, layout
 from vla_recorder.episode.layout import EpisodeError
 
 PAGE = 4096
@@ -56,6 +56,7 @@ class Journal:
         self._lock = threading.Lock()  # commits come from the writer's thread, syncs from another one
         self._tail = _HEAD.size  # where the next record goes
         self._room_end = self._tail
+        self._there = True
         if owned:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,11 +68,15 @@ class Journal:
                 raise
 
     @classmethod
-    def create(cls, path: Path) -> Journal:
-        """A new journal without commits. Raises FileExistsError, or OSError when it cannot be written."""
+    def create(cls, path: Path, size: int = 0) -> Journal:
+        """A new journal without commits, for an episode file of `size` bytes.
+
+        Raises FileExistsError, or OSError when it cannot be written.
+        """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             journal = cls(path, fd, owned=True)
+            journal.end = size
             disk.write_all(fd, _HEAD.pack(_MAGIC, _boot_id()), 0)
             journal.make_room()
         except OSError:
@@ -80,12 +85,13 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, path: Path, own: bool) -> Journal:
-        """An existing journal, for reading or (`own`) to go on with.
+    def open(cls, path: Path, own: bool, size: int) -> Journal:
+        """An existing journal, for reading or (`own`) to go on with; `size` is that of the episode file.
 
         Raises FileNotFoundError, OSError, or EpisodeError when a live recorder owns it and `own` is asked for.
         """
         journal = cls(path, os.open(path, (os.O_RDWR if own else os.O_RDONLY) | os.O_CLOEXEC), own)
+        journal.end = size
         commits: list[tuple[int, int, dict[int, int]]] = []
         durable = 0
         for kind, sequence, end, pages in journal._scan():
@@ -98,16 +104,27 @@ class Journal:
                 durable = max(durable, sequence)  # two syncs may overlap, and the older end last
             else:
                 commits = [commit for commit in commits if commit[0] <= sequence]
+                journal._forget_beyond(end)
         trusted = commits if journal._same_boot() else [c for c in commits if c[0] <= durable]
-        for journal.sequence, journal.end, pages in trusted:
-            journal.pages.update(pages)
+        if trusted:
+            journal.sequence, journal.end, _ = trusted[-1]
         journal.taken_back = len(commits) - len(trusted)
+        if journal.taken_back:
+            journal._forget_beyond(journal.end)
+        for _, _, pages in trusted:
+            journal.pages.update(pages)
         if own:
             os.ftruncate(journal._fd, journal._tail)  # half a record
             if journal.taken_back:
-                journal._append(_VOID, _BODY.pack(journal.sequence, 0, 0))
+                journal._append(_VOID, _BODY.pack(journal.sequence, journal.end, 0))
             journal._room_end = journal._tail
         return journal
+
+    def _forget_beyond(self, end: int) -> None:
+        """Commits were taken back: what they put behind this end of the file will be written anew, directly."""
+        border = -(-end // PAGE)
+        self.pages = {number: at for number, at in self.pages.items() if number < border}
+        self.known = {number for number in self.known if number < border}
 
     def commit(
         self, end: int, pages: Mapping[int, bytes | bytearray], before: Mapping[int, bytes | bytearray]
@@ -154,12 +171,14 @@ class Journal:
             disk.allocate(self._fd, self._tail, _ROOM_BYTES)
             self._room_end = self._tail + _ROOM_BYTES
 
-    def give_room(self) -> None:
-        """Free the space claimed ahead. Raises OSError."""
-        os.ftruncate(self._fd, self._tail)
-
     def sync(self) -> None:
         os.fdatasync(self._fd)
+
+    def remove(self) -> None:
+        """Unlink it, once: another episode may have a journal of this name soon. Raises OSError."""
+        if self._there:
+            self.path.unlink(missing_ok=True)
+            self._there = False
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -198,6 +217,18 @@ class Journal:
     def _same_boot(self) -> bool:
         head = bytes(disk.read_all(self._fd, _HEAD.size, 0))
         return head == _HEAD.pack(_MAGIC, _boot_id())
+
+
+def journal_of(path: Path) -> Path | None:
+    """Where the journal of an episode file is if it has one; None for a name that is no episode's.
+
+    A finished file beside an unfinished one of the same number (copied there, or merged) has none: it is the other's.
+    """
+    index = layout.index_of(path)
+    partial = None if index is None else layout.partial_path(path.parent, index)
+    if partial is None or (path.name != partial.name and partial.exists()):
+        return None
+    return layout.journal_path(path.parent, index)
 
 
 def is_live(path: Path) -> bool:

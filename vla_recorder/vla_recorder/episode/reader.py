@@ -14,6 +14,7 @@ import yaml
 
 from vla_recorder.episode import layout
 from vla_recorder.episode.images import JpegFrames
+from vla_recorder.episode.journal import journal_of
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 
@@ -55,10 +56,9 @@ class EpisodeReader:
 
     def _open(self) -> h5py.File:
         """As long as there is a journal, a file is complete only together with it."""
-        index = layout.index_of(self.path)
-        if index is not None:
+        journal = journal_of(self.path)
+        if journal is not None:
             with contextlib.suppress(FileNotFoundError):
-                journal = layout.journal_path(self.path.parent, index)
                 self._store = TransactionalFile.open(self.path, journal, write=False)
                 return self._store.hdf5("r")
         return h5py.File(self.path, "r")

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from vla_recorder.episode import datasets, disk, layout
+from vla_recorder.episode.journal import journal_of
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 
@@ -31,7 +32,7 @@ def find_damaged(folder: str | Path) -> list[Path]:
         raise EpisodeError(f"{folder}: no such folder")
     partial = [path for path in folder.glob(f"*{layout.PARTIAL_SUFFIX}") if layout.index_of(path) is not None]
     journals = [path.with_suffix("") for path in folder.glob(f"*.hdf5{layout.JOURNAL_SUFFIX}")]
-    unsynced = [path for path in journals if path.exists() and layout.index_of(path) is not None]
+    unsynced = [path for path in journals if path.exists() and journal_of(path) is not None]
     return sorted({*partial, *unsynced}, key=lambda path: (layout.index_of(path), path))
 
 
@@ -49,10 +50,10 @@ def recover(path: str | Path) -> Recovered:
     index = layout.index_of(path)
     if index is None:
         raise EpisodeError(f"{path}: not an episode's name, expected episode_N.hdf5{layout.PARTIAL_SUFFIX}")
-    journal = layout.journal_path(path.parent, index)
+    journal = journal_of(path)
     if path.name.endswith(layout.PARTIAL_SUFFIX):
         target = layout.episode_path(path.parent, index)
-    elif journal.exists():
+    elif journal is not None and journal.exists():
         target = path
     else:
         raise EpisodeError(f"{path}: is a finished episode, there is nothing to recover")
@@ -72,7 +73,7 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> Recover
     try:
         store = TransactionalFile.open(path, journal_path, write=True)
         try:
-            if begun and not store.journal.sequence and not _readable(store):
+            if (begun or not path.stat().st_size) and not store.journal.sequence and not _readable(store):
                 rows, note = 0, ""  # cut off before it was a file at all
             else:
                 note = _note(store, begun)
@@ -84,7 +85,8 @@ def conclude(path: Path, target: Path, attributes: Mapping[str, str]) -> Recover
             target.parent.mkdir(exist_ok=True)
             if path != target:
                 os.rename(path, target)
-            disk.sync_folder(target.parent)
+            for folder in {path.parent, target.parent}:
+                disk.sync_folder(folder)
             store.settle()
         finally:
             if not begun and not store.journal.sequence:

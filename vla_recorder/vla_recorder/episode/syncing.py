@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from pathlib import Path
 
@@ -46,8 +45,6 @@ class Syncer:
 
     def _run(self) -> None:
         try:
-            with contextlib.suppress(FileNotFoundError):  # removed already: the writer sees that
-                disk.sync_folder(self._folder)
             self._store.sync()
             while not self._stop.wait(SYNC_INTERVAL_S):
                 self._store.sync()
@@ -57,7 +54,8 @@ class Syncer:
     def _last(self, running: threading.Thread, final: Path) -> None:
         running.join()
         try:
-            disk.sync_folder(final.parent)
+            for folder in {final.parent, self._folder}:
+                disk.sync_folder(folder)
             self._store.settle()
         except OSError as error:
             self.error = error

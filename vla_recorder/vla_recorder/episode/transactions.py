@@ -9,6 +9,7 @@ crash the journal is read again. Redo logging, as databases do it (Mohan et al.,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -41,6 +42,7 @@ class TransactionalFile:
         self._before: dict[int, bytes] = {}  # those the journal does not know, as they were
         self._position = 0
         self._let_go = 0  # what lies before this need not stay in the system's memory
+        self._named = False  # both names are on the disk
         self._bringing_in = threading.Lock()
 
     @classmethod
@@ -63,14 +65,12 @@ class TransactionalFile:
         fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
         try:
             if write and not journal_path.exists():
-                journal = Journal.create(journal_path)
+                journal = Journal.create(journal_path, os.fstat(fd).st_size)
             else:
-                journal = Journal.open(journal_path, own=write)
+                journal = Journal.open(journal_path, own=write, size=os.fstat(fd).st_size)
         except BaseException:
             os.close(fd)
             raise
-        if not journal.sequence:
-            journal.end = os.fstat(fd).st_size
         return cls(path, fd, journal, journal.end)
 
     def hdf5(self, mode: str) -> h5py.File:
@@ -104,6 +104,10 @@ class TransactionalFile:
 
     def sync(self) -> None:
         """Make the commits so far survive a power cut. For any thread, while another one writes. Raises OSError."""
+        if not self._named:
+            with contextlib.suppress(FileNotFoundError):  # the folder was removed: the writer sees that
+                disk.sync_folder(self.path.parent)
+            self._named = True
         sequence, pages = self.journal.newest()
         end = self._end
         os.fdatasync(self._fd)
@@ -120,15 +124,17 @@ class TransactionalFile:
         """Bring all commits into the file, which is complete then. Raises OSError; the journal still has them."""
         if self.error is not None:
             raise self.error
-        self.journal.give_room()
         self.journal.sync()  # a power cut meanwhile must find there what is overwritten here
         self._bring_in(self.journal.newest()[1])
         os.ftruncate(self._fd, self.journal.end)
 
     def settle(self) -> None:
-        """After `finish`: the file itself is on the disk, its journal is removed. Raises OSError."""
-        os.fdatasync(self._fd)
-        self.journal.path.unlink(missing_ok=True)
+        """After `finish`: the file itself is on the disk, its journal is removed. Raises OSError.
+
+        The journal says so first: a power cut may bring it back, and then it must not take anything back.
+        """
+        self.sync()
+        self.journal.remove()
 
     def _bring_in(self, pages: Mapping[int, int]) -> None:
         with self._bringing_in:
@@ -165,9 +171,12 @@ class TransactionalFile:
 
     def readinto(self, buffer) -> int:
         view, begin = memoryview(buffer).cast("B"), self._position
+        # pages before file: what the other thread brings in meanwhile would be seen in neither
+        pages = {
+            number: self._page(number) for number in range(begin // PAGE, -(-(begin + len(view)) // PAGE))
+        }
         view[:] = disk.read_all(self._fd, len(view), begin)
-        for number in range(begin // PAGE, -(-(begin + len(view)) // PAGE)):
-            page = self._page(number)
+        for number, page in pages.items():
             if page is not None:
                 first, last = max(begin, number * PAGE), min(begin + len(view), (number + 1) * PAGE)
                 view[first - begin : last - begin] = page[first - number * PAGE : last - number * PAGE]

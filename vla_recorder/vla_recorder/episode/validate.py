@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from vla_recorder.episode import layout
-from vla_recorder.episode.journal import is_live
+from vla_recorder.episode.journal import is_live, journal_of
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
 
@@ -51,9 +51,9 @@ def _root(episode: EpisodeReader) -> list[str]:
 
 
 def _has_dead_journal(path: Path) -> bool:
-    index = layout.index_of(path)
+    journal = journal_of(path)
     try:
-        return index is not None and not is_live(layout.journal_path(path.parent, index))
+        return journal is not None and not is_live(journal)
     except FileNotFoundError:
         return False
 

@@ -178,13 +178,13 @@ class EpisodeWriter:
         try:
             if target.exists():
                 raise FileExistsError(errno.EEXIST, "somebody else wrote this file", str(target))
-            if target.parent.name == layout.TRASH:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._store.journal.path.unlink(missing_ok=True)  # the next episode gets this index
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.rename(self.path, target)
             except FileNotFoundError:
                 self._copy(target)
+            if target != self.final_path:
+                self._store.journal.remove()  # the next episode gets this index
         except OSError as error:
             self._syncer.abandon()
             hint = "see `episode recover --help`"
@@ -193,7 +193,6 @@ class EpisodeWriter:
 
     def _copy(self, target: Path) -> None:
         """Save a file that was removed, alone or with its folder: it lives as long as it is open."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         with open(os.dup(self._store.fileno()), "rb") as removed, open(target, "xb") as copy:
             removed.seek(0)
             shutil.copyfileobj(removed, copy, 1 << 20)
@@ -269,8 +268,8 @@ def _begin(store: TransactionalFile, header: EpisodeHeader) -> tuple[h5py.File, 
             with contextlib.suppress(OSError, RuntimeError):
                 file.close()  # one that is open when the interpreter has ended crashes the process
         store.close()
-        store.path.unlink()
-        store.journal.path.unlink()
+        store.path.unlink(missing_ok=True)
+        store.journal.remove()
         if isinstance(error, OSError | RuntimeError):
             text = f"{store.path.parent}: cannot write episodes here: {error}. Choose another folder"
             raise EpisodeError(text) from error
@@ -293,5 +292,5 @@ def _claim(folder: Path, index: int) -> TransactionalFile | None:
     # another writer finished this very index between the check and the claim
     store.close()
     partial.unlink()
-    store.journal.path.unlink()
+    store.journal.remove()
     return None
