@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "test"))
 
@@ -16,10 +17,11 @@ from vla_bringup.transports import transport_environment
 
 os.environ.update(transport_environment("shared_memory", os.environ))
 
-
-def pytest_sessionfinish():
-    """Tests kill processes, which leave their shared memory behind."""
-    remove_leftovers()
+# The same examples in every run, and none that fails because the machine was busy.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def domain_id():
     domain_coordinator = pytest.importorskip("domain_coordinator")
     with domain_coordinator.domain_id(lambda: random.SystemRandom().randint(1, 100)) as number:
         yield number
+    remove_leftovers()  # of killed processes: they hold 16 MB of shared memory each
 
 
 @pytest.fixture

@@ -4,12 +4,16 @@ import threading
 
 import numpy as np
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Empty
 
 from vla_rig.sinks import decode, message_class
 
 
 class Arms:
-    """Leaders at `leader` (A,) in raw units, followers tracking commands; 50 Hz until close()."""
+    """Leaders at `leader` (A,) in raw units, followers tracking commands; 50 Hz until close().
+
+    `ticks` counts what has come back to this node: many ticks later, what had arrived before them has been taken in.
+    """
 
     def __init__(self, graph, rig) -> None:
         self.rig, self.ticks, self.commands = rig, 0, []
@@ -23,6 +27,8 @@ class Arms:
             graph.node.create_subscription(
                 message_class(sink.message), sink.topic, self._follow(sink, feedback), 10
             )
+        self._tick = graph.publisher(Empty, "arms/tick")
+        graph.node.create_subscription(Empty, "arms/tick", self._count, 10)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -36,6 +42,9 @@ class Arms:
 
         return follow
 
+    def _count(self, _message) -> None:
+        self.ticks += 1
+
     def _run(self) -> None:
         while not self._stop.wait(0.02):
             stamp = self._clock.now().to_msg()
@@ -44,7 +53,7 @@ class Arms:
                     message = JointState(name=list(joints), position=list(joints.values()))
                     message.header.stamp = stamp
                     self._publishers[name].publish(message)
-            self.ticks += 1
+            self._tick.publish(Empty())
 
     def reached(self) -> bool:
         """Every arm joint of the followers is where its leader is (grippers have other ranges)."""

@@ -9,6 +9,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from support.processes import DEADLINE_S, wait_until
+from support.services import until_known
 
 
 class Graph:
@@ -54,7 +55,8 @@ class Graph:
         """The response of a service; AssertionError when there is none by the deadline."""
         client = self.node.create_client(kind, service)
         try:
-            assert client.wait_for_service(deadline_s), f"no service {service} within {deadline_s:g} s"
+            wait_until(client.service_is_ready, f"service {service}", deadline_s)
+            until_known(self.node, service.rpartition("/")[0], wait_until)
             future = client.call_async(request if request is not None else kind.Request())
             wait_until(future.done, f"answer of {service}", deadline_s)
             return future.result()

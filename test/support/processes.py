@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
+"""For what takes a moment when all is well: a machine may be ten times slower, or stand still for seconds."""
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S):

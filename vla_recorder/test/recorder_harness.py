@@ -15,6 +15,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from recorder_terminal import ON_TERMINAL, Terminal
 from std_srvs.srv import Trigger
+from support.processes import DEADLINE_S
+from support.services import until_known
 
 from vla_msgs.msg import EpisodeStatus
 from vla_msgs.srv import SetInstruction, StartEpisode, StopEpisode
@@ -22,7 +24,6 @@ from vla_rig import qos
 
 HERE = Path(__file__).parent
 RIG = HERE.parents[1] / "config" / "aloha_sim.yaml"
-DEADLINE_S = 40.0
 
 
 class Scene:
@@ -41,13 +42,14 @@ class Scene:
 
     def _watch(self, name):
         """Which recorder is meant from now on."""
-        self._name, self.status, self._clients = name, EpisodeStatus(), {}
+        self._name, self.status, self.statuses, self._clients = name, EpisodeStatus(), 0, {}
         self._start = self.node.create_client(StartEpisode, f"{name}/start")
         self._stop = self.node.create_client(StopEpisode, f"{name}/stop")
         self.node.create_subscription(EpisodeStatus, f"{name}/status", self._on_status, qos.STATUS)
 
     def _on_status(self, message):
         self.status = message
+        self.statuses += 1
 
     def process(self, *args, **more):
         process = subprocess.Popen(
@@ -89,22 +91,14 @@ class Scene:
             return self._start.service_is_ready()
 
         self.spin(ready)
-        # both are refused: what counts is that they are answered
-        self._until_answered(self._start, StartEpisode.Request(countdown_s=-1.0))
-        self._until_answered(self._stop, StopEpisode.Request(label=255))
+        self.spin(self._stop.service_is_ready)
+        until_known(self.node, name, self.spin)
         return process
 
-    def _until_answered(self, client, request):
-        """A server that has not found the client's end yet drops its answer, and ready means our end alone."""
-        future = None
-        while future is None or not future.done():
-            future, again_s = client.call_async(request), time.monotonic() + 2.0
-            self.spin(lambda f=future, t=again_s: f.done() or time.monotonic() > t)
-
-    def spin(self, condition):
+    def spin(self, condition, what=""):
         deadline_s = time.monotonic() + DEADLINE_S
         while not condition():
-            assert time.monotonic() < deadline_s, f"not in time; last status: {self.status}"
+            assert time.monotonic() < deadline_s, f"not in time: {what}; last status: {self.status}"
             self._executor.spin_once(timeout_sec=0.05)
 
     def call(self, client, request):
@@ -130,7 +124,8 @@ class Scene:
         key = f"{self._name}/{name}"
         if key not in self._clients:
             self._clients[key] = self.node.create_client(kind, key)
-        self.spin(self._clients[key].service_is_ready)
+            self.spin(self._clients[key].service_is_ready, key)
+            until_known(self.node, self._name, self.spin)
         return self._clients[key]
 
     def stop(self, save=True, label=1, end_reason=""):
@@ -142,6 +137,11 @@ class Scene:
 
     def until_rows(self, rows):
         self.spin(lambda: self.status.rows >= rows)
+
+    def until_statuses(self, number):
+        """So many more."""
+        end = self.statuses + number
+        self.spin(lambda: self.statuses >= end)
 
     def stream(self, name):
         return next(stream for stream in self.status.streams if stream.name == name)
@@ -155,6 +155,7 @@ class Scene:
                 process.communicate(timeout=DEADLINE_S)  # closes stdin: a publisher ends
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
         self.node.destroy_node()
         self._context.try_shutdown()
 

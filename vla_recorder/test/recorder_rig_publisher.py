@@ -1,10 +1,10 @@
 """A process that publishes the topics of the aloha_sim rig with numbers that say where they belong.
 
 Everything published at grid time k * 20 ms carries k: joint states are stamped 2 ms before, commands 3 ms after it.
-"sim" as second argument: under a simulated clock at half speed, so that a loaded machine can follow; "real": now;
-"follow": whenever another process publishes /clock. Further arguments: name=NODE, only=STREAM,..., reliable=STREAM,...
-One JSON object a line on stdin changes what one stream does, e.g. {"cam_low": "dead"}, or lets the clock leap:
-{"leap": TICKS}.
+"sim" as second argument: under a simulated clock at half speed or less, so that a loaded machine can follow; "real":
+now; "follow": whenever another process publishes /clock. Further arguments: name=NODE, only=STREAM,...,
+reliable=STREAM,... One JSON object a line on stdin changes what one stream does, e.g. {"cam_low": "dead"}, or lets
+the clock leap: {"leap": TICKS}.
 """
 
 import array
@@ -139,19 +139,21 @@ def main():
         while not closed.is_set():
             rclpy.spin_once(node, timeout_sec=0.1)
         return
-    if sys.argv[2] == "sim":
-        clock, k, wall_period_s = node.create_publisher(Clock, "/clock", 10), 5000, 0.04
-    else:
-        clock, k, wall_period_s = None, time.time_ns() // PERIOD_NS, PERIOD_NS * 1e-9
-    started_s, first_k = time.monotonic(), k
-    while not closed.wait(max(0.0, started_s + (k - first_k) * wall_period_s - time.monotonic())):
-        leap = publisher.modes.pop("leap", 0)
-        k, first_k = k + leap, first_k + leap
+    simulated = sys.argv[2] == "sim"
+    clock = node.create_publisher(Clock, "/clock", 10) if simulated else None
+    k, period_s = (5000, 0.04) if simulated else (time.time_ns() // PERIOD_NS, PERIOD_NS * 1e-9)
+    due_s = time.monotonic()
+    while not closed.wait(max(0.0, due_s - time.monotonic())):
+        k += publisher.modes.pop("leap", 0)
         publisher.tick(k)  # none is skipped: a loaded machine publishes late, not less
-        if clock is not None:
+        due_s += period_s
+        if simulated:
             now = Clock()
             now.clock.sec, now.clock.nanosec = divmod(k * PERIOD_NS, 1_000_000_000)
             clock.publish(now)
+            due_s = max(
+                due_s, time.monotonic()
+            )  # nor does it hurry to catch up: who listens has no more time either
         k += 1
 
 

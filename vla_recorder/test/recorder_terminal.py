@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import threading
 import time
 
 import pyte
+from support.processes import DEADLINE_S
 
-DEADLINE_S = 40.0
 ON_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell does
@@ -28,28 +29,31 @@ class Terminal:
         self._screen = pyte.HistoryScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
+        self._drawn, self._closing = bytearray(), threading.Event()
         self.reading = threading.Event()
         self.reading.set()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.inside)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_exception):
         """As when its window is closed: what runs on it gets SIGHUP."""
+        self._closing.set()
+        self._reader.join()  # it must not read from a descriptor that is soon another file's
         os.close(self.inside)
         os.close(self.keys)
 
     def _read(self) -> None:
-        while True:
-            self.reading.wait()
-            try:
-                data = os.read(self.keys, 1 << 14)
-            except OSError:
-                return
+        while not self._closing.is_set():
+            if not self.reading.wait(0.1) or not select.select([self.keys], [], [], 0.1)[0]:
+                continue
+            data = os.read(self.keys, 1 << 14)
             with self._lock:
+                self._drawn += data
                 self._stream.feed(data)
 
     def resize(self, columns: int, lines: int) -> None:
@@ -95,3 +99,7 @@ class Terminal:
 
     def until_shown(self, text: str) -> None:
         self.until(lambda: text in self.screen, repr(text))
+
+    def until_drawn(self, text: str) -> None:
+        """Like until_shown, but it may be gone from the screen again."""
+        self.until(lambda: text.encode() in bytes(self._drawn), repr(text))

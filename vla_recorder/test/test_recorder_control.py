@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from recorder_checks import check_rows
 from recorder_harness import scene
 from recorder_terminal import Terminal
+from support.processes import DEADLINE_S
 
 from vla_msgs.msg import EpisodeStatus
 from vla_recorder.episode.reader import EpisodeReader
@@ -52,10 +53,10 @@ def test_countdown_next_redo_discard_and_labels_by_service(stage):
     assert stage.trigger("discard").message == "not recording"
     assert "nothing to label" in stage.trigger("success").message
     assert "nothing to redo" in stage.trigger("redo").message
-    answer = stage.start("stack the cups", countdown_s=30.0)
-    assert answer.success and not answer.path and answer.message == "recording begins in 30 s"
+    answer = stage.start("stack the cups", countdown_s=60.0)
+    assert answer.success and not answer.path and answer.message == "recording begins in 60 s"
     stage.spin(
-        lambda: stage.status.state == EpisodeStatus.STATE_COUNTDOWN and 25 < stage.status.countdown_s < 30
+        lambda: stage.status.state == EpisodeStatus.STATE_COUNTDOWN and 0 < stage.status.countdown_s < 60
     )
     assert "already counting down" in stage.start().message
     assert stage.trigger("discard").message == "the countdown was cancelled"
@@ -133,11 +134,12 @@ def test_texts_that_change_during_an_episode_and_the_start_gesture(stage):
     stage.tell(publisher, leader_left="open", leader_right="open")
     stage.spin(lambda: stage.status.state == IDLE)
     received = stage.stream("leader_right").received
-    stage.spin(lambda: stage.stream("leader_right").received > received + 25)  # long enough for it to be seen
+    stage.spin(lambda: stage.stream("leader_right").received > received + 25)
+    stage.until_statuses(2)  # between them it was looked at
     stage.tell(publisher, leader_left="closed", leader_right="closed")
     until_recording(stage, episode_index=1, instruction="stack the red cups")
     recorder.send_signal(signal.SIGTERM)
-    output = recorder.communicate(timeout=30)[0]
+    output = recorder.communicate(timeout=DEADLINE_S)[0]
     assert recorder.returncode == 0 and "Traceback" not in output, output
 
 
@@ -152,7 +154,7 @@ def test_keys_and_the_live_view(stage):
         terminal.until_shown("not recording")
         terminal.press("\x1b[1~x")  # Home, and a key that means nothing
         terminal.press(" ")
-        terminal.until_shown("GET READY")
+        terminal.until_drawn("GET READY")
         terminal.until_shown("RECORDING")
         until_recording(stage)
         terminal.until_shown("sub-step     reach  (1 of 2)")
@@ -172,7 +174,7 @@ def test_keys_and_the_live_view(stage):
         terminal.press("r")
         until_recording(stage, discarded=1)
         terminal.press("\x03")
-        assert recorder.wait(30) == 0
+        assert recorder.wait(DEADLINE_S) == 0
         terminal.until_shown("saved: ")
         for line in (
             f"recording {stage.folder}/episode_0.hdf5: 'fold'",
@@ -193,7 +195,7 @@ def test_a_terminal_that_is_closed_saves_the_episode(stage):
     terminal.press(" ")
     until_recording(stage)
     terminal.__exit__()  # the window, or the connection: SIGHUP
-    assert recorder.wait(30) == 0
+    assert recorder.wait(DEADLINE_S) == 0
     with EpisodeReader(stage.folder / "episode_0.hdf5") as episode:
         assert len(episode) >= 5 and episode.end_reason == "interrupted"
 
@@ -206,6 +208,6 @@ def test_ctrl_c_while_it_starts_is_no_traceback(module):
         if line.rstrip().endswith(f" {module}"):  # it has just been imported
             process.send_signal(signal.SIGINT)
             break
-    rest = process.communicate(timeout=30)[1]
+    rest = process.communicate(timeout=DEADLINE_S)[1]
     # when it hits an extension module, CPython ends by the signal itself; a shell sees 130 either way
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in rest, rest

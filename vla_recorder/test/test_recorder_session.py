@@ -201,21 +201,23 @@ def test_an_episode_that_ends_by_itself_can_still_be_labelled_or_discarded(tmp_p
 def test_a_stop_that_meets_an_episode_just_ending_by_itself_still_counts(desk, ending, monkeypatch):
     """The take has begun to end as saved and unlabelled; what the operator asks for at that moment is done."""
     session = desk.record().session
-    take, entered = session.take, threading.Event()
-    close = take.writer.close
+    take, entered, asked = session.take, threading.Event(), threading.Event()
+    close, stop = take.writer.close, take.stop
 
     def slow_close(*args, **more):
         entered.set()
-        desk.moved.wait(5.0)
+        assert asked.wait(60.0)
         return close(*args, **more)
 
-    desk.moved = threading.Event()
+    def noticed_stop(how):
+        asked.set()
+        return stop(how)
+
     monkeypatch.setattr(take.writer, "close", slow_close)
-    ended = threading.Thread(target=take.stop, args=(Ending("by itself"),))
+    ended = threading.Thread(target=stop, args=(Ending("by itself"),))
     ended.start()
-    entered.wait(5.0)
-    assert session.state is State.SAVING
-    threading.Timer(0.1, desk.moved.set).start()
+    assert entered.wait(60.0) and session.state is State.SAVING
+    monkeypatch.setattr(take, "stop", noticed_stop)
     report = session.stop(ending)
     ended.join()
     if ending.save:

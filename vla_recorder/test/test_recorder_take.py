@@ -163,9 +163,9 @@ def test_a_clock_that_leaps_ahead_makes_no_rows_out_of_nothing(tmp_path):
     source.now_ns = 0  # a simulated clock that has not begun
     take = source.take(tmp_path, on_done=reports.append)
     take.start()
+    source.problems = {"command": "nothing received"}
     source.now_ns = START_NS + DT_NS
     source.settled_ns = START_NS + 4 * DT_NS
-    source.problems = {"command": "nothing received"}
     wait_until(lambda: take._next_ns > source.settled_ns)
     source.problems = {}
     source.settled_ns += 5 * DT_NS
@@ -231,7 +231,7 @@ def test_a_write_that_fails_ends_the_episode_and_keeps_what_was_written(tmp_path
     assert "cannot" in reason and "File too large" in reason
     head = header(48, 64)
     with EpisodeReader(path) as episode:
-        assert len(episode) == int(rows) == 10
+        assert len(episode) == int(rows) >= 10  # more, if it took so long that there was another flush
         for t in range(len(episode)):
             expected = row(t, head)
             np.testing.assert_array_equal(episode.action[t], expected.action)
@@ -264,7 +264,7 @@ def test_valid_after_all(tmp_path):
         assert episode.attributes["checkpoint"] == "aloha-1 3f2a"
 
 
-def wait_until(condition, deadline_s=20.0):
+def wait_until(condition, deadline_s=60.0):
     ended = threading.Event()
     for _ in range(int(deadline_s / 0.002)):
         if condition():

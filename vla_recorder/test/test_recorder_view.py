@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorder_terminal import Terminal
 from rich.console import Console
+from support.processes import DEADLINE_S
 
 from vla_msgs.msg import EpisodeStatus, StreamStatus
 from vla_recorder.console import KEYS
@@ -153,7 +154,7 @@ LIVE = textwrap.dedent(
 def test_everything_else_that_is_printed_stays_above_the_live_area(how):
     with Terminal() as terminal:
         process = terminal.run("-c", LIVE, how)
-        assert process.wait(30) == (1 if how == "raise" else 0)
+        assert process.wait(DEADLINE_S) == (1 if how == "raise" else 0)
         terminal.until_shown("some mistake" if how == "raise" else "after")
         lines = [line for line in terminal.text.splitlines() if line]
         for i in range(40):
@@ -166,16 +167,21 @@ def test_everything_else_that_is_printed_stays_above_the_live_area(how):
         assert terminal.restored
 
 
+def alone(screen):
+    return screen.count("== live") == screen.count("== last line") == 1
+
+
 def test_one_live_area_only_also_after_a_resize():
     with Terminal() as terminal:
         process = terminal.run("-c", LIVE, "hold")
         terminal.until_shown("now live")
         for columns, lines in ((60, 20), (120, 40)):
             terminal.resize(columns, lines)
-            terminal.until_shown(f"== live {columns}x{lines} ==")
-            assert terminal.screen.count("== live") == terminal.screen.count("== last line") == 1
+            whole = f"== live {columns}x{lines} ==\n== last line of "  # a picture comes in pieces
+            terminal.until(lambda whole=whole: whole in terminal.screen, whole)
+            terminal.until(lambda: alone(terminal.screen), "one live area")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(DEADLINE_S) == 0
         terminal.until_shown("after")
         assert "==" not in terminal.screen and terminal.restored
 
@@ -189,7 +195,7 @@ def test_a_terminal_that_hangs_does_not_hang_the_process():
         terminal.reading.clear()  # nobody reads the screen any more
         assert os.read(read, 4) == b"done"
         terminal.reading.set()
-        assert process.wait(30) == 0
+        assert process.wait(DEADLINE_S) == 0
         terminal.until(lambda: "burst 1499" in terminal.text)
         assert terminal.restored
     os.close(read)
