@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 from support.processes import python_module
 
+# Asks for so little of its driver that a busy machine can give it.
 RIG = """\
 name: small
 control_rate_hz: 10
-max_skew_s: 0.5
+max_skew_s: 5.0
 cameras:
-  left_eye: {topic: left/image, width: 64, height: 48, rate_hz: 10, max_age_s: 2.0}
-  right_eye: {topic: right/image, width: 64, height: 48, rate_hz: 10, max_age_s: 2.0}
+  left_eye: {topic: left/image, width: 64, height: 48, rate_hz: 1, max_age_s: 5.0}
+  right_eye: {topic: right/image, width: 64, height: 48, rate_hz: 1, max_age_s: 5.0}
 joint_sources:
-  arm: {topic: arm/joint_states, joints: [a, b], rate_hz: 10, max_age_s: 2.0}
+  arm: {topic: arm/joint_states, joints: [a, b], rate_hz: 1, max_age_s: 5.0}
 state:
   - {name: a, source: arm, joint: a, unit: rad}
 action:

@@ -45,24 +45,31 @@ def test_mirrors_in_raw_units_within_the_speed_limit_and_records_what_it_did(arm
     records = graph.listen(RigCommand, "command", 50)
     teleop = start_teleop(spawn)
     wait_until(arms.reached, "followers at the leaders")
-    rig = arms.rig
-    first, last = records[0], records[-1]
-    assert list(first.names) == rig.action_names and first.source == RigCommand.SOURCE_TELEOP
+    rig, seen = arms.rig, len(records)
+    arms.leader["leader_left"]["waist"] = 1.2
+    wait_until(lambda: limited(records[seen:]), "the speed limit to be recorded")
+    wait_until(arms.reached, "followers at the leaders again")
     wait_until(lambda: np.allclose(records[-1].requested, records[-1].sent), "requested = sent")
+    last = records[-1]
+    assert list(last.names) == rig.action_names and last.source == RigCommand.SOURCE_TELEOP
     speed = np.array([c.max_velocity for c in rig.action])
     sent = np.array([r.sent for r in records])
     assert (np.abs(np.diff(sent, axis=0)) <= 2 * rig.dt_s * speed + 1e-5).all()
-    assert any(i.startswith("velocity: left_waist") for i in first.interventions)
     low, high = rig.ranges["leader_gripper_rad"]
     assert last.requested[6] == pytest.approx((0.2 - low) / (high - low), abs=1e-5)
     closed, opened = rig.ranges["follower_gripper_rad"]
-    gripper = [
-        raw["gripper"] for topic, raw in arms.commands if topic == "follower_left/commands/joint_single"
-    ]
     expected = closed + (0.2 - low) / (high - low) * (opened - closed)
-    wait_until(lambda: gripper[-1] == pytest.approx(expected, abs=1e-4), "gripper there")
+
+    def gripper():
+        return [r["gripper"] for topic, r in arms.commands if topic == "follower_left/commands/joint_single"]
+
+    wait_until(lambda: gripper()[-1] == pytest.approx(expected, abs=1e-4), "gripper there")
     assert teleop.interrupt() == 0
     assert "Traceback" not in teleop.text
+
+
+def limited(records) -> bool:
+    return any(text.startswith("velocity: left_waist") for record in records for text in record.interventions)
 
 
 def test_holds_and_names_a_bad_joint_then_a_dead_topic(arms, graph, spawn):
