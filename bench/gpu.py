@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from bench import roofline
-from bench.cases import HEADS, Case, cases, observation, statistics, tokenizer
+from bench.cases import HEADS, Case, cases, observation, same, statistics, tokenizer
 from bench.measure import Cpu, Cuda
 from bench.row import Row, latency_rows, row, times_us
 from bench.sides import Ours, Theirs
@@ -63,10 +63,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(case: Case, size: str, meter: Meter, rounds: int) -> tuple[list[Row], dict[str, float]]:
-    """All rows of one case, both sides with the same weights, and how far apart their chunks are."""
+    """All rows of one case, both sides with the same weights, and how far apart their chunks are.
+
+    RuntimeError when that is more than rounding explains.
+    """
     seen = observation(case)
     theirs, their_mb = meter.built(lambda: Theirs(_checkpoint(case, size, meter), seen))
     ours, our_mb = meter.built(lambda: Ours(_checkpoint(case, size, meter), seen))
+    mine, their = ours.predict(), theirs.predict()
+    same(mine, their, tolerance=meter.tolerance * float(their.std()))
     times = {
         "predict": times_us(ours.predict, theirs.predict, rounds) / 1e3,
         "model": meter.model_times_ms(ours.model, theirs.model, rounds),
@@ -80,7 +85,6 @@ def measure(case: Case, size: str, meter: Meter, rounds: int) -> tuple[list[Row]
         for what, n in ours_counts.items()
     ]
     rows.append(row(f"memory, {case.name}", our_mb, their_mb, "MB", "no more"))
-    mine, their = ours.predict(), theirs.predict()
     return rows, {"largest": float(abs(mine - their).max()), "spread": float(their.std())}
 
 
