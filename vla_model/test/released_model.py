@@ -1,9 +1,20 @@
-"""A released folder with all of its tensors, at small widths."""
+"""A released folder with all of its tensors, at small widths (fixture `folder`), and what tests do to it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
 
 from vla_model import presets
 from vla_model.config import LLMConfig, ModelConfig
+from vla_model.files import CheckpointError
+from vla_model.policy import Observation, Policy
+from vla_model.released import Options
 
+torch.set_num_threads(1)
 CAMERAS = ("head", "left_wrist")
+HEAD, PROJECTOR, VLM = "action_head--checkpoint.pt", "proprio_projector--checkpoint.pt", "model.safetensors"
 
 
 def released_config(
@@ -22,3 +33,34 @@ def released_config(
         "dataset": "libero_spatial_no_noops",
     }
     return published.model_copy(update=small | changes)
+
+
+def load(folder, **options):
+    return Policy.from_checkpoint(folder, "cpu", options=Options(**options) if options else None)
+
+
+def observation(cameras=CAMERAS, state=8, seed=0):
+    rng = np.random.default_rng(seed)
+    images = {name: rng.integers(0, 256, (60, 80, 3), dtype=np.uint8) for name in cameras}
+    return Observation(images, rng.normal(size=state).astype(np.float32), "pick up the red cube", 0)
+
+
+def edit_json(path, change):
+    """Let `change` work on the content."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_head(folder, change):
+    """Let `change` work on the head's state dict."""
+    state = torch.load(folder / HEAD, weights_only=True)
+    change(state)
+    torch.save(state, folder / HEAD)
+
+
+def refused(folder, **options):
+    """What is said when it does not load."""
+    with pytest.raises(CheckpointError) as error:
+        load(folder, **options)
+    return str(error.value)

@@ -1,5 +1,8 @@
 """Normalisation: exact inverses, the published formulas, and errors that name what is missing."""
 
+import logging
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,56 +26,94 @@ def config(**changes) -> ModelConfig:
     return presets.small(("cam",), 2, 2, 4, 0.1, **changes)
 
 
-@given(values, st.sampled_from(SCHEMES), st.randoms(use_true_random=False))
-def test_round_trip(data, scheme, random):
-    dim = data.shape[1]
-    statistics = describe(data) | {"mask": [random.random() < 0.7 for _ in range(dim)]}
-    normalizer = Normalizer.from_statistics(statistics, scheme, dim)
-    back = normalizer.denormalize(normalizer.normalize(data, clip=False))
-    low, high = np.array(statistics["min"]), np.array(statistics["max"])
-    # one value in float32, relative to the range it was scaled to
-    span = {"normal": np.array(statistics["std"]), "bounds": high - low}.get(
-        scheme, np.array(statistics["q99"]) - np.array(statistics["q01"])
-    )
-    z = np.abs(normalizer.normalize(data, clip=False)).max(0)
-    assert (np.abs(back - data) <= 1e-6 * (np.abs(data) + span * (1 + z)) + 1e-6)[:, span > 0].all()
+@dataclass
+class Case:
+    """A normaliser of any scheme and mask, some dimensions constant in its data, and points near the data."""
+
+    normalizer: Normalizer
+    scheme: str
+    entry: dict[str, np.ndarray]
+    mask: np.ndarray
+    constant: np.ndarray  # and treated so
+    points: np.ndarray
+
+    @property
+    def free(self) -> np.ndarray:
+        """Dimensions that are not constant, and wide enough for float32 to keep a normalised value."""
+        e = self.entry
+        span = {"bounds": e["max"] - e["min"], "bounds_q99": e["q99"] - e["q01"], "normal": e["std"]}[
+            self.scheme
+        ]
+        return ~self.mask | (~self.constant & (span > 1e-3))
 
 
 @st.composite
-def normalizers_and_points(draw):
-    """A normaliser of any scheme, mask and set of constant dimensions, and points near its data."""
+def cases(draw):
     data = draw(values)
     dim = data.shape[1]
-    constant = np.array(draw(st.lists(st.booleans(), min_size=dim, max_size=dim)))
-    data[:, constant] = data[0, constant]
-    mask = draw(st.lists(st.booleans(), min_size=dim, max_size=dim))
-    normalizer = Normalizer.from_statistics(
-        describe(data) | {"mask": mask},
-        draw(st.sampled_from(SCHEMES)),
-        dim,
-        constant=draw(st.sampled_from(["zero", "published"])),
+    booleans = st.lists(st.booleans(), min_size=dim, max_size=dim)
+    still, mask = np.array(draw(booleans)), draw(booleans)
+    data[:, still] = data[0, still]
+    scheme, choice = draw(st.sampled_from(SCHEMES)), draw(st.sampled_from(["zero", "published"]))
+    entry = describe(data) | {"mask": mask}
+    return Case(
+        Normalizer.from_statistics(entry, scheme, dim, constant=choice),
+        scheme,
+        {key: np.array(column) for key, column in entry.items()},
+        np.array(mask),
+        (np.ptp(data, axis=0) == 0) & (choice == "zero"),
+        draw(hnp.arrays(np.float32, (9, dim), elements=st.floats(-200, 200, width=32))),
     )
-    points = draw(hnp.arrays(np.float32, (9, dim), elements=st.floats(-200, 200, width=32)))
-    return normalizer, points
 
 
-@given(normalizers_and_points())
-def test_order_is_kept(case):
-    normalizer, points = case
-    for convert in (normalizer.normalize, normalizer.denormalize):
-        out = np.sort(convert(points), axis=0)
-        assert np.array_equal(convert(np.sort(points, axis=0)), out)
+@given(cases())
+def test_round_trip(case):
+    """Within what float32 keeps of a value relative to the range that it was scaled to."""
+    z = case.normalizer.normalize(case.points, clip=False)
+    back = case.normalizer.denormalize(z)
+    size = np.abs(case.points) + np.abs(z * case.normalizer._scale) + np.abs(case.normalizer._low) + 1
+    assert (np.abs(back - case.points) <= 1e-6 * size)[:, case.free].all()
 
 
-@given(normalizers_and_points())
+@given(cases())
 def test_what_is_predicted_comes_back_from_the_rigs_units(case):
-    """In the other order, too, wherever a value is not constant: nothing is clipped on the way out."""
-    normalizer, z = case
-    back = normalizer.normalize(normalizer.denormalize(z), clip=False)
-    free = ~normalizer._constant | ~normalizer._mask
-    free &= ~normalizer._mask | (normalizer._scale > 1e-3)  # float32 keeps nothing of z in a narrower range
-    size = np.abs(normalizer._low) / normalizer._scale + np.abs(z) + 1
-    assert (np.abs(back - z) <= 1e-6 * size)[:, free].all()
+    """In the other order, too: nothing is clipped on the way out."""
+    back = case.normalizer.normalize(case.normalizer.denormalize(case.points), clip=False)
+    size = np.abs(case.normalizer._low) / case.normalizer._scale + np.abs(case.points) + 1
+    assert (np.abs(back - case.points) <= 1e-6 * size)[:, case.free].all()
+
+
+@given(cases())
+def test_order_is_kept(case):
+    for convert in (case.normalizer.normalize, case.normalizer.denormalize):
+        assert np.array_equal(convert(np.sort(case.points, axis=0)), np.sort(convert(case.points), axis=0))
+
+
+@given(cases())
+def test_each_dimension_goes_by_its_mask_and_its_constant(case):
+    """A masked one passes bit for bit, constant or not; a constant one is 0, and itself whatever is predicted."""
+    before = case.points.copy()
+    z, x = case.normalizer.normalize(case.points), case.normalizer.denormalize(case.points)
+    assert np.array_equal(case.points, before), "not in place"
+    assert np.array_equal(z[:, ~case.mask], before[:, ~case.mask])
+    assert np.array_equal(x[:, ~case.mask], before[:, ~case.mask])
+    still = case.mask & case.constant
+    assert (z[:, still] == 0).all()
+    low = case.entry["mean" if case.scheme == "normal" else "min"].astype(np.float32)
+    assert (x[:, still] == low[still]).all()
+
+
+@given(cases())
+def test_bounded_schemes_alone_are_clipped_and_only_on_the_way_in(case):
+    clipped, free = case.normalizer.normalize(case.points), case.normalizer.normalize(case.points, clip=False)
+    expected = free if case.scheme == "normal" else np.clip(free, -1, 1)
+    assert np.array_equal(clipped, np.where(case.mask, expected, case.points))
+
+
+@given(cases())
+def test_rows_and_single_vectors_are_the_same(case):
+    for convert in (case.normalizer.normalize, case.normalizer.denormalize):
+        assert np.array_equal(convert(case.points), np.stack([convert(point) for point in case.points]))
 
 
 @given(values)
@@ -93,6 +134,20 @@ def test_published_formulas():
         normalizer.denormalize(y), 0.5 * (y + 1) * (hi - lo + 1e-8) + lo
     )  # beyond the bounds, unclipped
     assert normalizer.normalize(x).dtype == normalizer.denormalize(y).dtype == np.float32
+    narrow = Normalizer.from_statistics({"q01": [0.0], "q99": [1e-8]}, "bounds_q99", 1)
+    assert narrow.normalize(np.array([1e-8])) == pytest.approx([0.0])  # 2 r / (r + 1e-8) - 1
+    spread = Normalizer.from_statistics({"mean": [1.0], "std": [2.0]}, "normal", 1)
+    assert spread.normalize(np.array([9.0])) == pytest.approx([4.0])
+    assert spread.denormalize(np.array([-4.0])) == pytest.approx([-7.0])
+
+
+def test_statistics_are_the_references():
+    data = np.array([[t * t, -t] for t in range(201)], dtype=np.float32)
+    columns = describe(data)
+    x = np.arange(201.0) ** 2
+    assert columns["min"] == [0, -200] and columns["max"] == [40000, 0]
+    assert columns["q01"] == pytest.approx([4, -198]) and columns["q99"] == pytest.approx([198**2, -2])
+    assert columns["mean"][0] == pytest.approx(x.mean()) and columns["std"][0] == pytest.approx(x.std())
 
 
 def test_a_constant_dimension_becomes_zero_and_comes_back():
@@ -102,6 +157,33 @@ def test_a_constant_dimension_becomes_zero_and_comes_back():
         z = normalizer.normalize(np.array([[2.0, 0.2]]))
         assert z[0, 1] == 0
         assert normalizer.denormalize(np.array([[0.0, 0.3]]))[0, 1] == np.float32(0.1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "scheme"),
+    [({"q01": [0.1], "q99": [0.1]}, "bounds_q99"), ({"mean": [0.1], "std": [0]}, "normal")],
+)
+def test_a_constant_is_known_without_its_bounds(entry, scheme):
+    normalizer = Normalizer.from_statistics(entry, scheme, 1)
+    assert normalizer.normalize(np.array([0.2])).tolist() == [0]
+    assert normalizer.denormalize(np.array([0.7])) == np.float32(0.1)
+
+
+def test_what_moves_too_seldom_for_its_quantiles_is_told(caplog):
+    """A gripper that closes in less than 1 % of the frames: by quantiles it can never be commanded."""
+    data = np.array([[t, t == 7, t == 7, 3] for t in range(200)], dtype=np.float64)
+    entry = describe(data) | {"mask": [True, True, False, True]}
+    with caplog.at_level(logging.WARNING):
+        normalizer = Normalizer.from_statistics(entry, "bounds_q99", 4, "rig.action")
+    assert caplog.messages == [
+        "rig.action: q01 equals q99 in dimension 1, which does move in the data, but too seldom: it is treated as "
+        "constant. Normalisation 'bounds' would keep its movement"
+    ]
+    assert normalizer.denormalize(np.ones(4))[1] == 0
+    caplog.clear()
+    kept = Normalizer.from_statistics(entry, "bounds", 4, "rig.action")
+    Normalizer.from_statistics(entry, "bounds_q99", 4, "rig.proprio", constant="published")
+    assert not caplog.messages and kept.denormalize(np.ones(4))[1] == 1
 
 
 def test_a_constant_is_known_by_its_bounds_when_its_deviation_is_not_quite_zero():
@@ -152,14 +234,27 @@ def test_a_masked_dimension_passes():
             "bounds",
             r"rig\.action lacks 'max', which normalisation 'bounds' needs; it has: min",
         ),
-        ({"min": [0.0], "max": [1.0]}, "bounds", r"rig\.action\.min has 1 values, expected 2"),
+        ({"min": [0.0], "max": [1.0]}, "bounds", r"rig\.action\.min has shape \(1,\), expected 2 values"),
+        (
+            {"min": [[0, 0]], "max": [1, 1]},
+            "bounds",
+            r"rig\.action\.min has shape \(1, 2\), expected 2 values",
+        ),
+        ({"mean": [0, 0], "std": [1, -1]}, "normal", r"rig\.action\.std is negative in dimension 1"),
         (
             {"q01": [0.0, np.nan], "q99": [1.0, 1.0]},
             "bounds_q99",
             r"rig\.action\.q01 is not finite in dimension 1",
         ),
         ({"min": [0.0, 3.0], "max": [1.0, 2.0]}, "bounds", r"min is above max in dimension 1"),
-        ({"min": [0.0, 0.0], "max": [1.0, 1.0], "mask": [True]}, "bounds", r"mask has 1 values, expected 2"),
+        *(
+            (
+                {"min": [0.0, 0.0], "max": [1.0, 1.0], "mask": mask},
+                "bounds",
+                r"rig\.action\.mask is .*, expected 2 times true or false",
+            )
+            for mask in ([True], None, ["true", "false"], [1, 0.5], True)
+        ),
         ({"min": ["a", "b"], "max": [1.0, 1.0]}, "bounds", r"rig\.action\.min is no list of numbers"),
         ({"min": [[0.0], 0.0], "max": [1.0, 1.0]}, "bounds", r"rig\.action\.min is no list of numbers"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -22,13 +23,6 @@ from vla_model.released.write import write_released
 torch.set_num_threads(1)
 RIG = "name: tiny\n"
 PT = ("action_head--checkpoint.pt", "proprio_projector--checkpoint.pt")
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("released") / "LIBERO-Pro"
-    write_released(folder, released_config(), seed=1)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +205,23 @@ def test_a_conversion_that_fails_leaves_nothing(released, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("limit", [20_000, 2_000_000])
+def test_a_full_disk_is_named_and_leaves_nothing(released, ours, tmp_path, limit):
+    """What can be written is limited for a process of its own."""
+    run = "import resource, sys; from vla_model.released.convert import main; " + (
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, -1)); sys.exit(main(sys.argv[1:]))"
+    )
+    folder = shutil.copytree(released, tmp_path / "released")
+    (folder / "rig.yaml").write_text(RIG)
+    for source in (folder, ours):
+        command = [sys.executable, "-c", run, str(source), str(tmp_path / "target")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"convert: {tmp_path / 'target'} cannot be written: ")
+        assert "File too large" in done.stderr and "Traceback" not in done.stderr
+        assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_options_for_one_of_ours_are_refused(ours, tmp_path):
     with pytest.raises(CheckpointError, match="says itself: horizon, rate_hz; leave these options out"):
         convert(ours, tmp_path / "released", Options(rate_hz=20, horizon=8))
@@ -225,15 +236,17 @@ def test_a_file_of_unread_weights_that_does_not_fit_is_named(ours, tmp_path):
         convert(folder, tmp_path / "released")
 
 
-def test_the_command_converts_both_ways_and_says_what_it_did(released, tmp_path, capsys):
-    folder = shutil.copytree(released, tmp_path / "released")
+def test_the_command_converts_both_ways_and_says_what_it_did(tmp_path, capsys):
+    folder, cameras = tmp_path / "released", ("cam_high", "cam_left_wrist")
+    sizes = {"state": 14, "action": 14, "gripper": "none", "gripper_dims": ()}
+    write_released(folder, released_config(cameras, **sizes, normalization="bounds"))
     (folder / "vla_policy.json").unlink()
-    options = ["--cameras", "head", "left_wrist", "--platform", "libero", "--rate-hz", "20"]
+    options = ["--cameras", *cameras, "--platform", "aloha", "--rate-hz", "50"]
     options += ["--dataset", "libero_spatial_no_noops"]
     assert main([str(folder), str(tmp_path / "ours"), *options, "--rig", "config/aloha.yaml"]) == 0
     seen = capsys.readouterr()
     assert (
-        "pro head: 8 actions of 7 values every 0.05 s, from 8 state values and cameras head, left_wrist"
+        "pro head: 25 actions of 14 values every 0.02 s, from 14 state values and cameras cam_high, cam_left_wrist"
         in seen.out
     )
     assert (
@@ -241,7 +254,7 @@ def test_the_command_converts_both_ways_and_says_what_it_did(released, tmp_path,
     )
     assert (tmp_path / "ours" / "rig.yaml").read_text().startswith("name: aloha")
     assert main([str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
-    assert same(tensors(tmp_path / "back")[0], tensors(released)[0])
+    assert same(tensors(tmp_path / "back")[0], tensors(folder)[0])
 
 
 @pytest.mark.parametrize(
@@ -252,6 +265,10 @@ def test_the_command_converts_both_ways_and_says_what_it_did(released, tmp_path,
         (
             ["--cameras", "a", "--rate-hz", "20", "--rig", "nope.yaml"],
             "--rig: rig file 'nope.yaml' does not exist",
+        ),
+        (
+            ["--cameras", "a", "--rate-hz", "20", "--rig", "config/aloha.yaml"],
+            "the given rig file does not fit the model: it has 14 state channels, the model 8",
         ),
     ],
 )

@@ -94,8 +94,11 @@ def test_there_and_back_is_the_same():
 def test_the_towers_compute_what_timm_computes(tower):
     config = released_config()
     theirs = dict(random_weights(names.read_shapes(config), 4, torch.float32))
-    backbone = place(blank(config), names.to_ours(theirs, config), "cpu", None).backbone
+    for name in theirs:  # small enough for the epsilon of the first norm to matter
+        if "patch_embed" in name or "pos_embed" in name or name.endswith("_token"):
+            theirs[name] *= 0.003
     pixels = torch.randn(3, 3, 42, 42, generator=torch.Generator().manual_seed(0))
+    backbone = place(blank(config), names.to_ours(theirs, config), "cpu", None).backbone
     module, prefix, name, depth = {
         "dinov2": (backbone.dinov2, 5, names.DINOV2, 24),
         "siglip": (backbone.siglip, 0, names.SIGLIP, 27),

@@ -9,12 +9,16 @@ pieces was checked once, outside this suite.
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from released_model import released_config
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import Qwen2Tokenizer
 
 from vla_model.config import LLMConfig
-from vla_model.stored import CheckpointError, check_vocabulary
-from vla_model.tokenizer import TokenizerError, encode_prompt, load_tokenizer, save_tokenizer
+from vla_model.files import CheckpointError
+from vla_model.stored import check_vocabulary
+from vla_model.tokenizer import encode_prompt, load_tokenizer, prompt, save_tokenizer
 
 INSTRUCTION = "pick up the red cube"
 GOLDEN = [
@@ -27,6 +31,8 @@ GOLDEN = [
     (151645, "<|im_end|>"), (198, "\n"), (151644, "<|im_start|>"), (77091, "assistant"), (198, "\n"),
 ]  # fmt: skip
 IDS = [number for number, _ in GOLDEN]
+ALPHABET = "Grasp it'stop it'REst  're'd 42,7 cube's I'LL do\t\tit ?!\n\nso \r\n  "
+ALPHABET += "e\u0301\u00e9\u3000\ufb01x\u4f60\u597d\U0001f642...?"
 
 
 def bytes_of(text):
@@ -87,6 +93,53 @@ def test_merges_are_saved_as_older_tokenizers_read_them(folder, tmp_path):
     assert all(isinstance(merge, str) and merge.count(" ") == 1 for merge in merges)
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Ours from its files, and transformers' own class around the same merges, many of which cross words: whether they
+    apply depends on how a text is cut first.
+    """
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        min_frequency=1,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learned.train_from_iterator([ALPHABET[i:] + ALPHABET[:i] for i in range(len(ALPHABET))], trainer)
+    folder = tmp_path_factory.mktemp("crossing")
+    learned.model.save(str(folder))
+    vocab = json.loads((folder / "vocab.json").read_text())
+    merges = [tuple(merge) for merge in json.loads(learned.to_str())["model"]["merges"]]
+    theirs = Qwen2Tokenizer(vocab=vocab, merges=merges, extra_special_tokens=["<|im_start|>", "<|im_end|>"])
+    return load_tokenizer(folder), theirs
+
+
+@given(st.integers(0, 200), st.integers(0, 40), st.lists(st.sampled_from(ALPHABET), max_size=20))
+def test_any_text_is_cut_as_transformers_own_qwen2_cuts_it(pair, start, length, letters):
+    ours, theirs = pair
+    text = (ALPHABET * 3)[start : start + length] + "".join(letters)
+    for whole in (text, prompt(text)):
+        assert ours.encode(whole, add_special_tokens=False).ids == theirs.encode(
+            whole, add_special_tokens=False
+        )
+
+
+def test_what_a_training_script_left_in_the_file_is_no_part_of_a_prompt(folder):
+    tokenizer = load_tokenizer(folder)
+    tokenizer.enable_truncation(20)
+    tokenizer.enable_padding(length=60)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert encode_prompt(load_tokenizer(folder), INSTRUCTION) == IDS
+
+
+def test_another_models_tokenizer_is_refused(folder):
+    words = Tokenizer(models.WordLevel({"pick": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    words.save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match=r"no special token <\|endoftext\|>: it is another model's"):
+        load_tokenizer(folder)
+
+
 def test_an_id_beyond_the_embedding_is_refused(folder):
     config = released_config()
     vocabulary = LLMConfig(**(config.llm.model_dump() | {"vocab": 151645}))
@@ -98,6 +151,13 @@ def test_an_id_beyond_the_embedding_is_refused(folder):
     ("name", "text", "message"),
     [
         ("vocab.json", "{", "vocab.json is not valid JSON"),
+        ("vocab.json", "[1]", "vocab.json holds a list, expected an object"),
+        ("added_tokens.json", "[1]", "added_tokens.json holds a list, expected an object"),
+        (
+            "added_tokens.json",
+            '{"<|endoftext|>": 151643}',
+            r"no special token <\|im_start\|>: it is another model's",
+        ),
         ("merges.txt", "a b c\n", "merges.txt: expected two pieces a line, found 'a b c'"),
         ("merges.txt", "nowhere else\n", "do not make a tokenizer"),
         ("tokenizer.json", "{}", "tokenizer.json is not a tokenizer file"),
@@ -105,5 +165,5 @@ def test_an_id_beyond_the_embedding_is_refused(folder):
 )
 def test_broken_files_are_named(folder, name, text, message):
     (folder / name).write_text(text)
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         load_tokenizer(folder)

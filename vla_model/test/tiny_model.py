@@ -10,6 +10,7 @@ from vla_model.policy import Observation
 
 torch.set_num_threads(1)
 STATE_DIM, ACTION_DIM, HORIZON = 5, 6, 8
+RIG = "name: tiny\ncontrol_rate_hz: 50\n"
 
 
 def tiny_config(cameras: int = 2, head: dict | None = None, **changes) -> ModelConfig:

@@ -14,11 +14,12 @@ from tokenizers import Tokenizer
 
 from vla_model import stored
 from vla_model.adapter import VLAAdapter
+from vla_model.files import CheckpointError
 from vla_model.released import folder
 from vla_model.released import load as released
 from vla_model.released.options import Options
 from vla_model.stored import FILES, Stored, check_vocabulary, existing
-from vla_model.weights import CheckpointError, blank, place
+from vla_model.weights import blank, place
 
 __all__ = ["FILES", "Checkpoint", "CheckpointError", "check_vocabulary", "identity", "load", "save"]
 

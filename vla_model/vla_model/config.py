@@ -7,7 +7,7 @@ released checkpoints need.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +18,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[float, float, float]
 
 
@@ -30,7 +31,7 @@ class TowerConfig(_Section):
     mlp: int = Field(gt=0, description="hidden width of a block's MLP")
     registers: int = Field(0, ge=0, description="register tokens (DINOv2 only)")
     mean: Triple = (0.5, 0.5, 0.5)
-    std: Triple = (0.5, 0.5, 0.5)
+    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
 
 
 class VisionConfig(_Section):

@@ -6,6 +6,7 @@ std, min, max, q01, q99, mask?}, "proprio": {...}, num_transitions, num_trajecto
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from vla_model.config import ModelConfig
 from vla_model.grippers import Grippers
 
 EPS = 1e-8  # the reference's guard against a range of zero
+log = logging.getLogger(__name__)
 _KEYS = {"bounds": ("min", "max"), "bounds_q99": ("q01", "q99"), "normal": ("mean", "std")}
 
 
@@ -59,15 +61,18 @@ class Normalizer:
         """From one entry such as {"min": [...], "max": [...]}; `name` is for errors. StatisticsError."""
         grippers = grippers or Grippers()
         low, high = (_vector(statistics, key, scheme, dim, name) for key in _KEYS[scheme])
-        mask = np.asarray(statistics.get("mask", np.ones(dim, bool)), dtype=bool)
-        if mask.shape != (dim,):
-            raise StatisticsError(f"{name}.mask has {mask.size} values, expected {dim}")
+        mask = _mask(statistics, dim, name)
         still = high == (0 if scheme == "normal" else low)
-        if {"min", "max"} <= statistics.keys():  # float32 sums leave a constant some deviation
-            still |= np.equal(*(_vector(statistics, key, scheme, dim, name) for key in ("min", "max")))
+        if {"min", "max"} <= statistics.keys():
+            least, most = (_vector(statistics, key, scheme, dim, name) for key in ("min", "max"))
+            if constant == "zero":
+                _tell_of_rare_movement(still & (least < most) & mask, _KEYS[scheme], name)
+            still |= least == most  # rounding leaves a constant some deviation
         if constant == "published":
             still = np.zeros(dim, bool)
         if scheme == "normal":
+            if (high < 0).any():
+                raise StatisticsError(f"{name}.std is negative in dimension {int(np.argmax(high < 0))}")
             return cls(low, high + EPS, 0.0, mask, still, grippers)
         if (low > high).any():
             worst = int(np.argmax(low - high))
@@ -146,8 +151,7 @@ def describe(values: np.ndarray) -> dict[str, list[float]]:
     values = np.asarray(values, dtype=np.float64)
     low, high = values.min(0), values.max(0)
     q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
-    std = np.where(low == high, 0.0, values.std(0))  # of a constant, rounding would leave 1e-17 or so
-    columns = {"mean": values.mean(0), "std": std, "min": low, "max": high, "q01": q01, "q99": q99}
+    columns = {"mean": values.mean(0), "std": values.std(0), "min": low, "max": high, "q01": q01, "q99": q99}
     return {key: column.tolist() for key, column in columns.items()}
 
 
@@ -160,9 +164,25 @@ def _vector(statistics: Mapping[str, Any], key: str, scheme: str, dim: int, name
     except (TypeError, ValueError) as error:
         raise StatisticsError(f"{name}.{key} is no list of numbers: {error}") from error
     if vector.shape != (dim,):
-        raise StatisticsError(f"{name}.{key} has {vector.size} values, expected {dim}")
+        raise StatisticsError(f"{name}.{key} has shape {vector.shape}, expected {dim} values")
     if not np.isfinite(vector).all():
         raise StatisticsError(
             f"{name}.{key} is not finite in dimension {int(np.argmin(np.isfinite(vector)))}"
         )
     return vector
+
+
+def _mask(statistics: Mapping[str, Any], dim: int, name: str) -> np.ndarray:
+    mask = statistics.get("mask", [True] * dim)
+    if not isinstance(mask, list) or len(mask) != dim or not all(isinstance(m, bool) for m in mask):
+        raise StatisticsError(f"{name}.mask is {mask!r}, expected {dim} times true or false")
+    return np.array(mask)
+
+
+def _tell_of_rare_movement(dims: np.ndarray, keys: tuple[str, str], name: str) -> None:
+    if dims.any():
+        log.warning(
+            "%s: %s equals %s in dimension %s, which does move in the data, but too seldom: it is treated as constant. "
+            "Normalisation 'bounds' would keep its movement",
+            name, *keys, ", ".join(map(str, np.flatnonzero(dims))),
+        )  # fmt: skip

@@ -41,7 +41,10 @@ def checked_frames(observation: Observation, config: ModelConfig) -> list[np.nda
 
 def checked_state(observation: Observation, config: ModelConfig) -> np.ndarray:
     """(S,) in the rig's units. ObservationError."""
-    state = np.asarray(observation.state)
+    try:
+        state = np.asarray(observation.state, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ObservationError(f"the state is no vector of numbers: {error}") from None
     if state.shape != (config.state_dim,):
         raise ObservationError(f"the state has shape {state.shape}, the model expects ({config.state_dim},)")
     if not np.isfinite(state).all():

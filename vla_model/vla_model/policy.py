@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 
 from vla_model import checkpoint as checkpoints
 from vla_model.adapter import VLAAdapter
-from vla_model.checkpoint import Checkpoint
+from vla_model.checkpoint import Checkpoint, CheckpointError
 from vla_model.config import ModelConfig
 from vla_model.fast.graphs import GraphRunner
 from vla_model.fast.model import FastModel
@@ -49,9 +50,9 @@ class Policy:
         config = self.config = self.model.config
         self.rig_text = checkpoint.rig_text
         self.state_normalizer, self.action_normalizer = normalizers(checkpoint.statistics, config)
-        self._fast, self._runner = fast, None
-        self._lock = threading.Lock()
-        self._prompt = lru_cache(maxsize=64)(self._encode)
+        self._fast, self._lock = fast, threading.Lock()
+        self._runner: Runner | None = None
+        self._prompt: Callable[[str], Any] | None = None
         self._each = map
         if config.vision.jpeg_quality is not None and len(self.camera_names) > 1:
             self._each = ThreadPoolExecutor(len(self.camera_names), "jpeg").map  # 1 to 2 ms a camera
@@ -70,7 +71,7 @@ class Policy:
         `options` say what a folder as VLA-Adapter releases it leaves open, unless its vla_policy.json does.
         CheckpointError or StatisticsError, both ValueError, name what is missing or does not fit.
         """
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _present(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
         checkpoint = checkpoints.load(directory, "cpu" if fast else device, dtype, options)
         return cls(checkpoint, checkpoints.identity(directory), fast, device)
@@ -93,7 +94,12 @@ class Policy:
         frames = list(self._each(self.model.preprocess.jpeg, checked_frames(observation, self.config)))
         state = self.state_normalizer.normalize(checked_state(observation, self.config))
         with self._lock:
-            self._runner = self._runner or self._make_runner()
+            if self._runner is None:
+                self._runner = self._make_runner()
+                # a cache that knew the policy would keep it, and its memory on the GPU, beyond its last user
+                self._prompt = lru_cache(maxsize=64)(
+                    partial(_encode, self.checkpoint.tokenizer, self._runner)
+                )
             chunk = self._runner(frames, self._prompt(observation.instruction), state)
         return self.action_normalizer.denormalize(chunk)
 
@@ -106,7 +112,7 @@ class Policy:
         """Predict on black images, so that the first real call finds memory, kernels and CUDA graphs ready.
 
         Graphs are for images of these sizes (H, W), of all cameras or by name, and for instructions of up to 27
-        tokens, or as long as this one.
+        tokens, or as long as this one. CheckpointError when what comes out is not finite.
         """
         sizes = (
             image_size if isinstance(image_size, Mapping) else dict.fromkeys(self.camera_names, image_size)
@@ -114,7 +120,12 @@ class Policy:
         black = {name: np.zeros((*sizes[name], 3), np.uint8) for name in self.camera_names}
         state = np.zeros(self.config.state_dim, np.float32)
         for _ in range(calls):
-            self.predict(Observation(black, state, instruction, 0))
+            chunk = self.predict(Observation(black, state, instruction, 0))
+            if not np.isfinite(chunk).all():
+                raise CheckpointError(
+                    f"{self.identity} predicts values that are not finite, even from black images: its weights are "
+                    "damaged, or its training diverged"
+                )
 
     def save(self, directory: Path | str) -> None:
         """Write the checkpoint directory that `from_checkpoint` reads."""
@@ -126,13 +137,25 @@ class Policy:
         runner = GraphRunner if self.device.type == "cuda" else DirectRunner
         return runner(FastModel(self.model, self.device), self.model.preprocess)
 
-    def _encode(self, instruction: str):
-        """The instruction as the runner wants it."""
-        try:
-            ids = encode_prompt(self.checkpoint.tokenizer, instruction)
-            return self._runner.prompt(torch.tensor(ids))
-        except ValueError as error:
-            raise ObservationError(str(error)) from None
+
+def _encode(tokenizer: Tokenizer, runner: Runner, instruction: str) -> Any:
+    """The instruction as the runner wants it."""
+    try:
+        return runner.prompt(torch.tensor(encode_prompt(tokenizer, instruction)))
+    except ValueError as error:
+        raise ObservationError(str(error)) from None
+
+
+def _present(device: torch.device | str) -> torch.device:
+    """CheckpointError when this machine has no such device."""
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise CheckpointError(f"'{device}' is no device; expected cpu, cuda, cuda:1 or the like") from None
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise CheckpointError(f"no model can run on {device}: CUDA devices found here: {found}")
+    return device
 
 
 def build_policy(

@@ -9,27 +9,27 @@ tokenizer.json           the prompt's tokenizer
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from vla_model.config import ModelConfig
-from vla_model.tokenizer import TokenizerError, load_tokenizer
-from vla_model.weights import (
+from vla_model.files import (
     CheckpointError,
-    check,
     explain,
-    model_shapes,
     read_json,
     read_safetensors,
     read_text,
-    shapes,
+    write_json,
     write_safetensors,
+    write_text,
 )
+from vla_model.tokenizer import load_tokenizer
+from vla_model.weights import check, model_shapes, shapes
 
 CONFIG, WEIGHTS, STATISTICS, RIG, TOKENIZER = FILES = (
     "config.json",
@@ -54,9 +54,9 @@ class Stored:
 def write(directory: Path, stored: Stored) -> None:
     """Write the directory (made if need be). Weights go last: a directory with weights is whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).write_text(stored.config.model_dump_json(indent=2) + "\n")
-    (directory / STATISTICS).write_text(json.dumps(stored.statistics, indent=2) + "\n")
-    (directory / RIG).write_text(stored.rig_text)
+    write_text(directory / CONFIG, stored.config.model_dump_json(indent=2) + "\n")
+    write_json(directory / STATISTICS, stored.statistics)
+    write_text(directory / RIG, stored.rig_text)
     stored.tokenizer.save(str(directory / TOKENIZER))
     write_safetensors(directory / WEIGHTS, stored.weights)
 
@@ -67,10 +67,11 @@ def read(directory: Path) -> Stored:
     config = _config(directory / CONFIG)
     weights = read_safetensors(directory / WEIGHTS)
     check(model_shapes(config), shapes(weights), directory / WEIGHTS)
-    tokenizer = tokenizer_of(directory)
+    tokenizer = load_tokenizer(directory)
     check_vocabulary(config, tokenizer)
-    statistics = read_json(directory / STATISTICS)
-    return Stored(config, weights, statistics, read_text(directory / RIG), tokenizer)
+    statistics, rig_text = read_json(directory / STATISTICS), read_text(directory / RIG)
+    check_rig(config, rig_text, directory / RIG)
+    return Stored(config, weights, statistics, rig_text, tokenizer)
 
 
 def existing(directory: Path) -> Path:
@@ -80,18 +81,25 @@ def existing(directory: Path) -> Path:
     return directory
 
 
-def tokenizer_of(directory: Path) -> Tokenizer:
-    try:
-        return load_tokenizer(directory)
-    except TokenizerError as error:
-        raise CheckpointError(str(error)) from error
-
-
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
     """CheckpointError when the tokenizer has ids that the language model has no embedding for."""
     size = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if size > config.llm.vocab:
         raise CheckpointError(f"the tokenizer has {size} tokens, the language model only {config.llm.vocab}")
+
+
+def check_rig(config: ModelConfig, rig_text: str, source: Path | str) -> None:
+    """CheckpointError when the rig file has other numbers of channels than the model."""
+    try:
+        rig = yaml.safe_load(rig_text)
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{source} is not valid YAML: {error}") from error
+    for kind, dim in (("state", config.state_dim), ("action", config.action_dim)):
+        channels = rig.get(kind) if isinstance(rig, dict) else None
+        if isinstance(channels, list) and len(channels) != dim:
+            raise CheckpointError(
+                f"{source} does not fit the model: it has {len(channels)} {kind} channels, the model {dim}"
+            )
 
 
 def _check_files(directory: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
+from vla_model.files import CheckpointError, read_json, read_text, write_json
+
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PROMPT = (
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
@@ -19,10 +21,6 @@ PROMPT = (
 _SPLIT = Regex(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-class TokenizerError(ValueError):
-    """Tokenizer files that are missing or cannot be read."""
 
 
 def prompt(instruction: str) -> str:
@@ -38,24 +36,38 @@ def encode_prompt(tokenizer: Tokenizer, instruction: str) -> list[int]:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """From tokenizer.json, or from Qwen2's vocab.json, merges.txt and added_tokens.json. TokenizerError."""
+    """From tokenizer.json, or from Qwen2's vocab.json, merges.txt and added_tokens.json. CheckpointError."""
     path = directory / "tokenizer.json"
-    if path.is_file():
-        try:
-            return Tokenizer.from_str(path.read_text())
-        except Exception as error:  # tokenizers raises bare Exception
-            raise TokenizerError(f"{path} is not a tokenizer file: {error}") from error
+    tokenizer = _from_file(path) if path.is_file() else _from_parts(directory)
+    tokenizer.no_padding()  # settings that a training script may have left in the file
+    tokenizer.no_truncation()
+    for token in SPECIAL_TOKENS:
+        if tokenizer.encode(token, add_special_tokens=False).ids != [tokenizer.token_to_id(token)]:
+            raise CheckpointError(
+                f"the tokenizer in {directory} has no special token {token}: it is another model's than Qwen2's"
+            )
+    return tokenizer
+
+
+def _from_file(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(read_text(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{path} is not a tokenizer file: {error}") from error
+
+
+def _from_parts(directory: Path) -> Tokenizer:
     vocab, merges, added = (directory / name for name in ("vocab.json", "merges.txt", "added_tokens.json"))
     if not (vocab.is_file() and merges.is_file()):
-        raise TokenizerError(
+        raise CheckpointError(
             f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt"
         )
-    table, specials, pairs = _json(vocab), _json(added) if added.is_file() else {}, _merges(merges)
+    table, specials, pairs = read_json(vocab), read_json(added) if added.is_file() else {}, _merges(merges)
     try:
         # one table for both: tokens that are added later would be numbered anew
         model = models.BPE(table | specials, pairs)
     except Exception as error:
-        raise TokenizerError(f"{vocab} and {merges.name} do not make a tokenizer: {error}") from error
+        raise CheckpointError(f"{vocab} and {merges.name} do not make a tokenizer: {error}") from error
     return _tokenizer(model, specials or SPECIAL_TOKENS)
 
 
@@ -64,7 +76,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     content = json.loads(tokenizer.to_str())
     merges = content["model"]["merges"]
     content["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
-    (directory / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    write_json(directory / "tokenizer.json", content)
     tokenizer.model.save(str(directory))  # vocab.json, merges.txt
     added = {str(i): token for i, token in tokenizer.get_added_tokens_decoder().items()}
     flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
@@ -81,9 +93,9 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
             i: {flag: getattr(token, flag) for flag in flags} for i, token in added.items()
         },
     }
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(directory / "tokenizer_config.json", config)
     ids = {token.content: int(i) for i, token in added.items()}
-    (directory / "added_tokens.json").write_text(json.dumps(ids, indent=2) + "\n")
+    write_json(directory / "added_tokens.json", ids)
 
 
 def build_tokenizer(instructions: Iterable[str] = (), vocab: int = 512) -> Tokenizer:
@@ -120,22 +132,12 @@ def _tokenizer(model: models.BPE, specials: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def _json(path: Path) -> dict[str, int]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise TokenizerError(f"{path} is not valid JSON: {error}") from error
-
-
 def _merges(path: Path) -> list[tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path} is not a text file: {error}") from error
+    lines = read_text(path).split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
     if wrong:
-        raise TokenizerError(f"{path}: expected two pieces a line, found {' '.join(wrong)!r}")
+        raise CheckpointError(f"{path}: expected two pieces a line, found {' '.join(wrong)!r}")
     return pairs
 
 

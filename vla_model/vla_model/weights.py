@@ -1,33 +1,21 @@
-"""Weights on their way between files and models: reading, checking, placing, without a detour through random ones."""
+"""Weights on their way from files into models: checked, and placed without a detour through random ones."""
 
 from __future__ import annotations
 
-import json
-import pickle
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vla_model.adapter import VLAAdapter
 from vla_model.config import ModelConfig
+from vla_model.files import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
-# what torch.load raises for bytes that are no pickle, and for a pickle of something else
-_NOT_WEIGHTS = (
-    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-)  # fmt: skip
-
-
-class CheckpointError(ValueError):
-    """A checkpoint directory is not there, not whole, or does not fit its own config."""
 
 
 def blank(config: ModelConfig) -> VLAAdapter:
@@ -92,68 +80,6 @@ def check(expected: Shapes, found: Shapes, path: Path, optional: Iterable[str] =
 def some(names: list[str], shown: int = 5) -> str:
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with which key."""
-    faults = ((".".join(map(str, fault["loc"])) or "all of it", fault["msg"]) for fault in error.errors())
-    return "; ".join(f"{key}: {message}" for key, message in faults)
-
-
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not a text file: {error}") from error
-
-
-def read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__}, expected an object")
-    return value
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors mapped from the file; nothing is read until it is used."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """All of the file or none of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    save_file({name: value.contiguous() for name, value in weights.items()}, partial, {"format": "pt"})
-    partial.replace(path)
-
-
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """A pickled state dict. Nothing but tensors is accepted, so nothing in the file can run."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _NOT_WEIGHTS as error:
-        raise CheckpointError(
-            f"{path} is not a file of plain weights, and was not run: {_reason(error)}"
-        ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise CheckpointError(
-            f"{path} holds a {type(state).__name__}, expected a state dict of tensors alone"
-        )
-    return dict(state)
-
-
-def _reason(error: Exception) -> str:
-    """Of all that torch says, what it met: not its advice to load the file as a program after all."""
-    text = str(error).strip() or "it ends too soon"
-    met = (text.partition("WeightsUnpickler error: ")[2].strip() or text).splitlines()[0]
-    return f"{type(error).__name__}: {met}"
 
 
 class _MetaWeights(TorchFunctionMode):

@@ -8,24 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from vla_model import stored
+from vla_model.files import CheckpointError, read_safetensors, write_safetensors
 from vla_model.normalize import normalizers
 from vla_model.released import folder, load, names, write
 from vla_model.released.express import check_expressible
 from vla_model.released.options import Options
 from vla_model.released.progress import follow
 from vla_model.stored import Stored
-from vla_model.weights import (
-    CheckpointError,
-    check,
-    common_dtype,
-    read_safetensors,
-    shapes,
-    write_safetensors,
-)
+from vla_model.weights import check, common_dtype, shapes
 
 UNREAD = "unread.safetensors"  # beside our files: released weights that nobody reads, for the way back
 
@@ -52,7 +45,7 @@ def convert(
         else:
             said = _to_released(source, partial, options, dtype)
         partial.rename(target)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -64,10 +57,12 @@ def _from_released(
 ) -> list[str]:
     read, unread = load.read_all(source, options)
     normalizers(read.statistics, read.config)  # they fit, or it is said now
+    if rig_text:
+        stored.check_rig(read.config, rig_text, "the given rig file")
     rig_text = rig_text or read.rig_text
     if not rig_text:
         raise CheckpointError(
-            f"{source} has no rig.yaml: say with --rig which rig the model is for, e.g. --rig aloha"
+            f"{source} has no rig.yaml: say with --rig which rig the model is for, e.g. --rig my_rig.yaml"
         )
     config, weights, unread = read.config, _cast(read.weights, dtype), _cast(unread, dtype)
     with follow(target, _bytes(weights) + _bytes(unread)):

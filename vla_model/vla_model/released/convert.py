@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from vla_model.files import CheckpointError, explain
 from vla_model.normalize import StatisticsError
 from vla_model.released.conversion import convert
 from vla_model.released.options import PLATFORMS, Options
-from vla_model.weights import CheckpointError, explain
 
 EPILOG = """examples:
-  convert LIBERO-Spatial-Pro/ checkpoints/spatial --platform libero --cameras head left_wrist --rate-hz 20 --rig aloha
+  convert LIBERO-Spatial/ checkpoints/spatial --platform libero --cameras head left_wrist --rate-hz 20 --rig franka.yaml
       a released folder becomes ours; --platform stands for --horizon, --normalization and --gripper
-  convert mine/ checkpoints/mine --cameras top left_wrist right_wrist --rate-hz 25 --horizon 25 \\
-      --normalization bounds --gripper none --rig my_rig.yaml
+  convert mine/ checkpoints/mine --cameras cam_high cam_left_wrist cam_right_wrist --rate-hz 50 --horizon 25 \\
+      --normalization bounds --gripper none --rig aloha
   convert checkpoints/spatial released/
       and back, for the public reference's code
 

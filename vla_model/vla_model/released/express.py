@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vla_model.config import ModelConfig
+from vla_model.files import CheckpointError
 from vla_model.normalize import select
 from vla_model.released import infer, names
 from vla_model.released.options import Options
-from vla_model.weights import CheckpointError
 
 # of training alone, of another head, or without effect on what is computed
 _FREE = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vla_model.files import CheckpointError, read_json, read_pickle, read_safetensors, read_text
 from vla_model.released.names import HEAD, PROJECTOR
-from vla_model.weights import CheckpointError, read_json, read_pickle, read_safetensors, read_text
 
 CONFIG, VLM, STATISTICS = "config.json", "model.safetensors", "dataset_statistics.json"
 PREPROCESSOR, RIG = "preprocessor_config.json", "rig.yaml"

@@ -9,13 +9,15 @@ from pydantic import ValidationError
 
 from vla_model import presets
 from vla_model.config import LLMConfig, ModelConfig, TowerConfig, VisionConfig
+from vla_model.files import CheckpointError, explain
 from vla_model.released.names import DINOV2, HEAD, PROJECTOR, SIGLIP
 from vla_model.released.options import Options
-from vla_model.weights import CheckpointError, Shapes, explain
+from vla_model.weights import Shapes
 
 TIMM_IDS = ("vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224")
 # of those two; their widths are read off the weights
 DEPTHS, TOWER_HEADS, PATCH_SIZE, REGISTERS = (24, 27), 16, 14, 4
+_EXPECTED_LLM = {"hidden_act": "silu", "rope_scaling": None, "use_sliding_window": False}  # unless left out
 _EXPECTED = {
     "timm_model_ids": list(TIMM_IDS),
     "timm_override_act_layers": [None, None],
@@ -65,12 +67,15 @@ def model_config(
 
 def _check_supported(config: Mapping, path: Path) -> None:
     text = config.get("text_config")
-    llm = text.get("model_type") if isinstance(text, Mapping) else None
-    found = {key: config.get(key) for key in _EXPECTED} | {"text_config.model_type": llm}
+    text = text if isinstance(text, Mapping) else {}
+    llm = {"model_type": (text.get("model_type"), "qwen2")}
+    llm |= {key: (text.get(key, value), value) for key, value in _EXPECTED_LLM.items()}
+    pairs = {key: (config.get(key), value) for key, value in _EXPECTED.items()}
+    pairs |= {f"text_config.{key}": pair for key, pair in llm.items()}
     faults = [
-        f"{key} is {found[key]}, expected {value}"
-        for key, value in (_EXPECTED | {"text_config.model_type": "qwen2"}).items()
-        if found[key] != value
+        f"{key} is {found}, expected {expected}"
+        for key, (found, expected) in pairs.items()
+        if found != expected
     ]
     if faults:
         raise CheckpointError(
@@ -80,7 +85,7 @@ def _check_supported(config: Mapping, path: Path) -> None:
 
 def _vision(config: Mapping, preprocessor: Mapping, shapes: Shapes, path: Path) -> VisionConfig:
     sizes = config.get("image_sizes")
-    if not isinstance(sizes, list) or len(set(sizes)) != 1:
+    if not isinstance(sizes, list) or not sizes or any(size != sizes[0] for size in sizes):
         raise CheckpointError(f"{path / 'config.json'}: image_sizes is {sizes}, expected [224, 224]")
     towers = []
     for prefix, depth in zip((DINOV2, SIGLIP), DEPTHS, strict=True):

@@ -11,7 +11,8 @@ from vla_model.released import folder as folders
 from vla_model.released import infer, names, options
 from vla_model.released.folder import Folder
 from vla_model.released.options import Options
-from vla_model.stored import Stored, check_vocabulary, tokenizer_of
+from vla_model.stored import Stored, check_rig, check_vocabulary
+from vla_model.tokenizer import load_tokenizer
 from vla_model.weights import check, shapes
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,9 @@ def read_all(directory: Path, given: Options | None = None) -> tuple[Stored, dic
     unread = _check_weights(folder, config)
     for note in notes(directory, unread):
         log.info("%s: %s", directory, note)
-    tokenizer = tokenizer_of(directory)
+    tokenizer = load_tokenizer(directory)
     check_vocabulary(config, tokenizer)
+    check_rig(config, folder.rig_text, directory / folders.RIG)
     weights = names.to_ours(folder.weights, config)
     stored = Stored(config, weights, folder.statistics, folder.rig_text, tokenizer)
     return stored, {name: folder.weights[name] for name in unread}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vla_model.weights import CheckpointError, explain, read_json
+from vla_model.files import CheckpointError, explain, read_json
 
 FILE = "vla_policy.json"
 

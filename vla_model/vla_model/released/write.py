@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from vla_model.config import ModelConfig
+from vla_model.files import write_json, write_pickle, write_safetensors, write_text
 from vla_model.normalize import describe
 from vla_model.released import folder, names, options
 from vla_model.released.express import check_expressible, config_json, options_of, preprocessor_json
 from vla_model.tokenizer import build_tokenizer, save_tokenizer
-from vla_model.weights import Shapes, common_dtype, write_safetensors
+from vla_model.weights import Shapes, common_dtype
 
 
 def write(
@@ -43,18 +43,18 @@ def write(
         "processor_config.json": {"processor_class": "PrismaticProcessor"},
     }
     for name, content in files.items():
-        (directory / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_json(directory / name, content)
     if rig_text:
-        (directory / folder.RIG).write_text(rig_text)
-    (directory / options.FILE).write_text(options_of(config).to_json())
+        write_text(directory / folder.RIG, rig_text)
+    write_text(directory / options.FILE, options_of(config).to_json())
     save_tokenizer(tokenizer, directory)
     for part in (names.HEAD, names.PROJECTOR):
         state = {
-            f"module.{name.removeprefix(f'{part}.')}": value.contiguous()
+            f"module.{name.removeprefix(f'{part}.')}": value
             for name, value in weights.items()
             if folder.prefix_of(name) == part
         }
-        torch.save(state, directory / f"{part}--checkpoint.pt")
+        write_pickle(directory / f"{part}--checkpoint.pt", state)
     write_safetensors(directory / folder.VLM, vlm)
 
 
