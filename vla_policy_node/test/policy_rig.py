@@ -10,7 +10,7 @@ import numpy as np
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 from vla_rig import qos
 from vla_rig.rig import Rig
@@ -95,7 +95,7 @@ class RigStreams:
             stamp = Time(nanoseconds=tick * 20_000_000).to_msg()
             self.publish(tick, tick * 20_000_000)
             self._clock.publish(Clock(clock=stamp))
-            end_s = time.monotonic() + 10.0
+            end_s = time.monotonic() + (10.0 if tick == 1 else DEADLINE_S)
             while not any(c.header.stamp == stamp for c in reversed(commands)):
                 if tick == 1 and time.monotonic() > end_s:
                     return False

@@ -51,7 +51,6 @@ def state_is(statuses, state, text=""):
     return lambda: statuses and statuses[-1].state == state and text in statuses[-1].reason
 
 
-@pytest.mark.timeout(180)
 def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
     _, rig, _ = setting
     statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
@@ -61,7 +60,7 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
     diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
     node = spawn(command_line(setting))
     with RigStreams(graph, rig) as streams:
-        refused = graph.call(Trigger, "policy/start", deadline_s=90)
+        refused = graph.call(Trigger, "policy/start")
         assert not refused.success
         assert "no instruction" in refused.message
         blank = graph.call(
@@ -74,12 +73,15 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
         wait_until(state_is(statuses, PolicyStatus.STATE_RUNNING), "running")
         wait_until(lambda: len(commands) > 25 and len(chunks) > 25 and len(arm) > 25, "commands")
         assert statuses[-1].instruction == "pick up the red cube"
+        wait_until(lambda: stamps_of(commands) >= stamps_of(chunks[5:25]), "their commands")
         check_chunks(chunks[5:25], commands, rig)
         check_commands(commands[:25], rig)
 
-        wait_until(lambda: diagnostics, "diagnostics")
-        levels = {s.name: s.level for s in diagnostics[-1].status}
-        assert levels["policy: policy"] == levels["policy: cam_high"] == DiagnosticStatus.OK
+        def well() -> bool:
+            levels = {s.name: s.level for s in diagnostics[-1].status} if diagnostics else {}
+            return levels.get("policy: policy") == levels.get("policy: cam_high") == DiagnosticStatus.OK
+
+        wait_until(well, "diagnostics that say OK")
 
         for fault, repair, reason in (
             ({"muted": {"cam_high"}}, {"muted": set()}, "cam_high"),
@@ -97,14 +99,21 @@ def test_drives_the_rig_and_holds_for_every_fault(setting, spawn, graph):
             wait_until(state_is(statuses, PolicyStatus.STATE_RUNNING), f"running again after {reason}")
 
         assert graph.call(Trigger, "policy/stop").success
+        stopped_ns = graph.node.get_clock().now().nanoseconds
         wait_until(state_is(statuses, PolicyStatus.STATE_IDLE, "stop service"), "stopped")
-        silent_from, told = len(commands), len(statuses)
+        told = len(statuses)
         wait_until(lambda: len(statuses) > told + 2, "two more statuses")
-        assert len(commands) == silent_from, "nothing may be sent after ~/stop has answered"
+        late = [stamp for stamp in stamps_of(commands) if stamp > stopped_ns]
+        assert not late, "nothing may be sent after ~/stop has answered"
+        silent_from = len(commands)
         assert graph.call(Trigger, "policy/start").success
         wait_until(lambda: len(commands) > silent_from + 5, "commands after the restart")
     assert node.interrupt() == 0
     assert "Traceback" not in node.text
+
+
+def stamps_of(messages) -> set[int]:
+    return {stamp_ns(message.header.stamp) for message in list(messages)}
 
 
 def check_chunks(chunks, commands, rig):
@@ -134,7 +143,6 @@ def check_commands(commands, rig):
     assert {c.source for c in commands} == {RigCommand.SOURCE_POLICY}
 
 
-@pytest.mark.timeout(180)
 def test_lockstep_in_simulated_time_is_repeatable(setting, spawn, graph):
     _, rig, _ = setting
     runs = []
@@ -143,7 +151,7 @@ def test_lockstep_in_simulated_time_is_repeatable(setting, spawn, graph):
         options = {"lockstep_every": 2, "use_sim_time": True, "instruction": "go", "start": True}
         statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
         node = spawn(command_line(setting, **options))
-        wait_until(state_is(statuses, PolicyStatus.STATE_WAITING), "a started node", 90)
+        wait_until(state_is(statuses, PolicyStatus.STATE_WAITING), "a started node")
         if RigStreams(graph, rig).lockstep(30, commands):
             runs.append(np.array([c.requested for c in commands]))
         assert node.interrupt() == 0
@@ -151,7 +159,6 @@ def test_lockstep_in_simulated_time_is_repeatable(setting, spawn, graph):
     np.testing.assert_array_equal(runs[0][:30], runs[1][:30])
 
 
-@pytest.mark.timeout(120)
 def test_a_worker_that_dies_is_a_fault_and_nothing_moves(setting, spawn, graph):
     _, rig, _ = setting
     statuses = graph.listen(PolicyStatus, "policy/status", qos.STATUS)
@@ -162,11 +169,10 @@ def test_a_worker_that_dies_is_a_fault_and_nothing_moves(setting, spawn, graph):
     at = command.index("-m")
     spawn([*command[:at], "-c", f"{worker_dies}; {run_node}", *command[at + 2 :]])
     with RigStreams(graph, rig):
-        wait_until(state_is(statuses, PolicyStatus.STATE_FAULT, "internal error"), "the fault", 60)
+        wait_until(state_is(statuses, PolicyStatus.STATE_FAULT, "internal error"), "the fault")
     assert commands == []
 
 
-@pytest.mark.timeout(180)
 def test_lifecycle(setting, spawn, graph):
     _, rig, _ = setting
     commands = graph.listen(RigCommand, "command", 100)
@@ -174,7 +180,7 @@ def test_lifecycle(setting, spawn, graph):
 
     def change(transition):
         request = ChangeState.Request(transition=Transition(id=transition))
-        return graph.call(ChangeState, "policy/change_state", request, deadline_s=60).success
+        return graph.call(ChangeState, "policy/change_state", request).success
 
     with RigStreams(graph, rig):
         for _ in range(2):  # a second configuration must work like the first
@@ -209,7 +215,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(setting, spawn, parameters,
     if parameters and "checkpoint" not in parameters:
         parameters = {"checkpoint": checkpoint} | parameters
     node = spawn(node_command(NODE, **parameters))
-    assert node.wait(60) == 2
+    assert node.wait() == 2
     assert "Traceback" not in node.text
     assert expected in node.text.splitlines()[-1]
 
@@ -219,5 +225,5 @@ def test_a_checkpoint_that_knows_no_rig_is_explained(setting, spawn, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "bare")
     (tmp_path / "bare" / "rig.yaml").write_text("")
     node = spawn(node_command(NODE, checkpoint=tmp_path / "bare"))
-    assert node.wait(60) == 2
+    assert node.wait() == 2
     assert "bare has no rig.yaml" in node.text.splitlines()[-1] and "--rig" in node.text
