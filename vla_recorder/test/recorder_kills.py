@@ -2,7 +2,8 @@
 
 A child process records four cameras at 50 Hz as the node does, through a Take; every frame carries its number in
 large black and white squares, which JPEG cannot blur away. It is killed (SIGKILL) while it records, or just when
-it was asked to stop. Its file is recovered, checked frame by frame, and compared with what the child had made.
+it was asked to stop, some of them after a redo. Its file is recovered, checked frame by frame, and compared with what
+the child had made.
 """
 
 from __future__ import annotations
@@ -74,16 +75,22 @@ def number_of(frame: np.ndarray) -> int:
     return int(np.packbits(bits).view(">u4")[0])
 
 
-def record(folder: str, form: str, height: str, width: str, stop_after_s: str) -> None:
+def begin(folder: str, form: str, size: tuple[int, int], shared: mmap.mmap) -> Take:
+    take = Take(folder, header(*size, image_form=form), NumberedSource(size, shared), time.time_ns)
+    take.start()
+    while not take.rows:
+        time.sleep(0.001)
+    return take
+
+
+def record(folder: str, form: str, height: str, width: str, stop_after_s: str, redo: str) -> None:
     """The child: records until it is killed, or is told to stop after a while."""
     size = (int(height), int(width))
     with open(Path(folder) / "state", "r+b") as file:
         shared = mmap.mmap(file.fileno(), STATE.size)
-    source = NumberedSource(size, shared)
-    take = Take(folder, header(*size, image_form=form), source, time.time_ns)
-    take.start()
-    while not take.rows:
-        time.sleep(0.001)
+    if redo == "redo":
+        begin(folder, form, size, shared).stop(Ending("operator: redo", save=False))
+    take = begin(folder, form, size, shared)
     print("recording", flush=True)
     time.sleep(float(stop_after_s))
     print("stopping", flush=True)
@@ -108,7 +115,8 @@ class Kill:
 def kill_one(folder: Path, number: int, longest_s: float = LONGEST_S) -> Kill:
     """Start a child, kill it at a moment drawn by `number`, recover and check. Problems are in the result.
 
-    Odd numbers record JPEG; one of five has frames of full size, one of five is killed while it stops.
+    Odd numbers record JPEG; one of five has frames of full size, one of five is killed while it stops, half of them
+    have discarded a take of the same number just before.
     """
     rng = random.Random(number)
     form, closing = ("raw", "jpeg")[number % 2], number % 10 >= 8
@@ -117,7 +125,8 @@ def kill_one(folder: Path, number: int, longest_s: float = LONGEST_S) -> Kill:
     state = folder / "state"
     state.write_bytes(bytes(STATE.size))
     stop_s = after_s if closing else 10 * longest_s
-    args = [sys.executable, __file__, "--child", folder, form, *size, stop_s]
+    redo = "redo" if number % 4 >= 2 else ""
+    args = [sys.executable, __file__, "--child", folder, form, *size, stop_s, redo]
     child = subprocess.Popen([*map(str, args)], stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout.readline() == "recording\n", "the child did not come up"

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -182,6 +183,11 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(EpisodeError, match="cannot write episodes here"):
         EpisodeWriter(tmp_path / "file" / "episodes", header(**SMALL))
+
+
+def test_a_folder_that_vanishes_as_the_episode_begins(tmp_path):
+    with mock.patch.object(Path, "mkdir"), pytest.raises(EpisodeError, match="cannot write episodes here"):
+        EpisodeWriter(tmp_path / "gone", header(**SMALL))
 
 
 def test_wrong_image_is_named_and_rows_before_stay(tmp_path):

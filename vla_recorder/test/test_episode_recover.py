@@ -254,6 +254,13 @@ def test_one_recorder_for_a_folder(tmp_path):
     lock.release()
 
 
+def test_a_lock_on_a_disk_that_refuses_is_let_go(tmp_path):
+    lock = FolderLock(tmp_path, "first")
+    with mock.patch.object(os, "ftruncate", side_effect=OSError(30, "Read-only file system")):
+        lock.release()
+    FolderLock(tmp_path, "second").release()
+
+
 def test_a_folder_that_cannot_be_locked(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EpisodeError, match="cannot write here"):

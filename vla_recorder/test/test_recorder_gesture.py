@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import JointState
 
+from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.gesture import CLOSED, OPEN, StartGesture, gripper_reader
-from vla_recorder.texts import Texts
+from vla_recorder.texts import Texts, check_length
 from vla_rig.rig_file import load_rig
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -88,6 +89,12 @@ def test_texts_by_time():
         ["reach", "lift", "lift", "wait", "wait", "reach", "reach", "fold", "fold", "fold it"]
     )
     assert texts.instruction == "fold it" and texts.substep == "" and texts.next_substep(600)
+
+
+def test_a_text_that_is_too_long_is_refused():
+    with pytest.raises(EpisodeError, match=r"5000 characters is too long, at most 4000: 'xxx"):
+        Texts("fold", ["reach", "x" * 5000])
+    assert check_length("ü" * 4000) == "ü" * 4000
 
 
 @given(

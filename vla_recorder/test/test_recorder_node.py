@@ -198,6 +198,7 @@ def test_start_says_what_is_wrong(stage):
         ),
         (["--folder", "/proc/episodes"], "/proc/episodes: cannot write here"),
         (["--images", "jpeg", "--jpeg-quality", "0"], "jpeg_quality"),
+        (["--instruction", "caf\udce9"], "the arguments are not UTF-8"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(stage, options, message):

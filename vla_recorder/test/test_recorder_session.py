@@ -95,6 +95,7 @@ def test_what_does_not_fit_the_moment_says_why(desk):
         (lambda: session.label("success"), "nothing to label"),
         (lambda: session.redo(0.0), "nothing to redo: no episode has ended"),
         (lambda: session.start(""), "no instruction"),
+        (lambda: session.start("x" * 5000), "too long"),
         (lambda: session.next("", 0.0), "no instruction"),
     ):
         with pytest.raises(EpisodeError, match=text):

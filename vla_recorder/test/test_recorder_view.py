@@ -83,6 +83,27 @@ def test_what_keeps_an_episode_from_beginning_is_shown():
     assert " FAULT  /data: the disk is full" in lines_of(fault)
 
 
+def test_how_the_last_episode_ended_is_shown_until_the_next():
+    ready = status(EpisodeStatus.STATE_IDLE, reason="the disk is nearly full")
+    assert " READY  for the next episode   the last one ended: the disk is nearly full" in lines_of(ready)
+    assert " READY  for the next episode" in lines_of(
+        status(EpisodeStatus.STATE_IDLE, reason="operator: next")
+    )
+    discarded = status(last_path="/data/trash/episode_11_20261126-073346-836286_2284.hdf5.discarded")
+    assert " last: episode_11 discarded, CHECK  cam_low: gaps among its intervals 2 %" in lines_of(discarded)
+
+
+def test_a_stream_of_another_clock_and_one_whose_reason_names_its_topic():
+    message = status()
+    message.streams[0].age_s, message.streams[1].age_s = 1.7e9, -1.7e9
+    message.streams[4].topic = "follower_left/joint_states"
+    message.streams[4].reason = "follower_left/joint_states: position of joint 'waist' is nan"
+    lines = lines_of(message)
+    assert any(line.startswith(" cam_high") and " > 1 h " in line for line in lines)
+    assert any(line.startswith(" cam_low") and " < -1 h " in line for line in lines)
+    assert any(line.endswith(".  position of joint 'waist' is nan") for line in lines)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(range(5)),
@@ -184,6 +205,48 @@ def test_one_live_area_only_also_after_a_resize():
         assert process.wait(DEADLINE_S) == 0
         terminal.until_shown("after")
         assert "==" not in terminal.screen and terminal.restored
+
+
+LOUD = """
+import rclpy.logging
+from rich.text import Text
+from vla_recorder.terminal import LiveTerminal
+
+view = LiveTerminal(lambda width, height: Text("== live =="))
+rclpy.logging.get_logger("loud").info("x" * 200_000)  # written with Python's lock held
+view.close()
+print("after")
+"""
+
+
+def test_a_log_message_that_is_longer_than_a_pipe_does_not_hang_the_process():
+    with Terminal() as terminal:
+        process = terminal.run("-c", LOUD)
+        assert process.wait(30) == 0
+        terminal.until_shown("after")
+
+
+KEYS_THAT_FAIL = """
+import threading
+from vla_recorder.keyboard import Keyboard
+
+quit_ = threading.Event()
+keyboard = Keyboard({"f": lambda: 1 / 0, "o": lambda: print("still here"), "q": quit_.set})
+print("ready")
+quit_.wait()
+keyboard.close()
+"""
+
+
+def test_a_key_whose_action_fails_leaves_the_others():
+    with Terminal() as terminal:
+        process = terminal.run("-c", KEYS_THAT_FAIL)
+        terminal.until_shown("ready")
+        terminal.press("f")
+        terminal.until_shown("ZeroDivisionError")
+        terminal.press("oq")
+        terminal.until_shown("still here")
+        assert process.wait(30) == 0 and terminal.restored
 
 
 def test_a_terminal_that_hangs_does_not_hang_the_process():

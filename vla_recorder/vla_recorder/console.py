@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
 from rclpy.parameter import Parameter
@@ -116,9 +117,11 @@ def key_actions(recorder: Recorder) -> dict[str, Callable[[], None]]:
         return recorder.stop(Ending("operator", **ending))
 
     def quit_() -> None:
-        if recorder.session.state is not State.IDLE:
-            stop()
-        recorder.context.try_shutdown()
+        try:
+            if recorder.session.state is not State.IDLE:
+                stop()
+        finally:  # also when it just ended by itself
+            recorder.context.try_shutdown()
 
     def toggle() -> None:
         if recorder.session.state is State.IDLE:
@@ -188,6 +191,11 @@ def _setting(recorder: Recorder) -> Setting:
 
 
 def run(argv: list[str]) -> int:
+    try:
+        "".join(argv).encode()
+    except UnicodeEncodeError as error:
+        print(f"record: the arguments are not UTF-8: {error}", file=sys.stderr)
+        return 2
     options = parse_options(argv)
     if not options.plain and Keyboard.available() and LiveTerminal.available():
         os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "1")  # log lines come through a pipe, to a terminal

@@ -9,6 +9,7 @@ import select
 import sys
 import termios
 import threading
+import traceback
 import tty
 from collections.abc import Callable, Mapping
 
@@ -54,7 +55,13 @@ class Keyboard:
                 if not keys:
                     return
                 for key in _SEQUENCE.sub("", keys):
-                    self._actions.get(key, lambda: None)()
+                    self._act(key)
+
+    def _act(self, key: str) -> None:
+        try:
+            self._actions.get(key, lambda: None)()
+        except Exception:  # a fault of ours: who records now needs the keys more than ever
+            traceback.print_exc()
 
     def close(self) -> None:
         self._closed.set()

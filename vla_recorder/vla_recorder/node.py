@@ -14,16 +14,18 @@ from rclpy.parameter import Parameter
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.recover import find_damaged
+from vla_recorder.episode.writer import EpisodeWriter
 from vla_recorder.finished import in_trash
 from vla_recorder.folder import OwnFolder
 from vla_recorder.gesture import StartGesture, gripper_reader
 from vla_recorder.maker import TakeMaker
 from vla_recorder.parameters import declare_parameters
 from vla_recorder.services import Services
-from vla_recorder.session import Session, State
+from vla_recorder.session import SYNC_S, Session, State
 from vla_recorder.status import disk_left_min, status_message
 from vla_recorder.streams import Streams
 from vla_recorder.take import Ending, Take
+from vla_recorder.texts import check_length
 from vla_recorder.tools import report as reports
 from vla_rig import qos
 from vla_rig.diagnostics import RigDiagnostics
@@ -52,6 +54,7 @@ class Recorder(Node):
             raise UserError(str(error)) from None
         self._fault = ""
         self._failing: set[str] = set()
+        self._syncing: list[EpisodeWriter] = []  # saved, and perhaps not on the disk yet
         self._namesakes = 0
         self._streams = Streams(self, self.rig, self._value("action_from"))
         try:
@@ -69,6 +72,7 @@ class Recorder(Node):
         self.create_timer(STATUS_PERIOD_S, self._watch, clock=steady)
         self.create_timer(_TICK_S, self._tick, clock=steady)
         self._publish_status()
+        self.get_logger().info(f"rig {self.rig.name}; episodes go to {self._folder}")
         self._tell_of_unfinished()
 
     def _tell_of_unfinished(self) -> None:
@@ -117,6 +121,8 @@ class Recorder(Node):
         """End the running episode with a label, or label the last saved one; its report."""
         with self._telling():
             report = self.session.label(label)
+        if not report["saved"]:
+            raise EpisodeError(f"not saved: {report['end_reason']}")
         self.get_logger().info(f"{label}: {report['path']}")
         return report
 
@@ -134,7 +140,7 @@ class Recorder(Node):
 
     def set_instruction(self, text: str) -> str:
         """A new instruction, for the running episode from now on and for the next ones."""
-        if not text:
+        if not check_length(text):
             raise EpisodeError("the instruction must not be empty")
         self.set_parameters([Parameter("instruction", value=text)])
         with self._telling():
@@ -148,7 +154,7 @@ class Recorder(Node):
         """What is done from now on in the running episode; empty: the instruction again."""
         with self._telling():
             self._refuse_substep()
-            self._maker.texts.set_substep(text, self._now_ns())
+            self._maker.texts.set_substep(check_length(text), self._now_ns())
         return f"sub-step: {text}" if text else "sub-step: none"
 
     def choose_substep(self, index: int | None = None) -> None:
@@ -201,9 +207,14 @@ class Recorder(Node):
         trashed = in_trash(report["path"])
         if not report["saved"] and not trashed:
             self._fault = report["end_reason"]
+        if report["saved"]:
+            self._syncing.append(take.writer)
         state = "saved" if report["saved"] else "discarded" if trashed else "NOT FINISHED"
         log = self.get_logger().info if report["saved"] or trashed else self.get_logger().error
-        log(f"{state}: {reports.text(report)}")
+        if report["rows"]:
+            log(f"{state}: {reports.text(report)}")
+        else:
+            log(f"nothing recorded: {report['end_reason']}")
         lost = [f"{name} {stream['lost']}" for name, stream in report["streams"].items() if stream["lost"]]
         if lost:
             self.get_logger().warning(
@@ -252,13 +263,28 @@ class Recorder(Node):
         recording = self.session.recording
         problems = dict(self.session.take.problems) if recording else {}
         topics = {name: count.topic for name, count in self._streams.counts().items()}
+        begun = recording and self.session.take.rows
+        effect = "its rows are marked" if begun else "the first row waits for it"
         for stream in problems.keys() - self._failing:
-            self.get_logger().warning(f"{stream} ({topics[stream]}): {problems[stream]}; its rows are marked")
+            problem = problems[stream].removeprefix(f"{topics[stream]}: ")
+            self.get_logger().warning(f"{stream} ({topics[stream]}): {problem}; {effect}")
         for stream in self._failing - problems.keys() if recording else ():
             self.get_logger().info(f"{stream}: healthy again")
         self._failing = set(problems)
         self._warn_of_namesakes()
+        self._tell_of_unsynced()
         self._publish_status()
+
+    def _tell_of_unsynced(self, patience_s: float = 0.0) -> None:
+        """Of saved episodes that the disk lost on their way."""
+        for writer in self._syncing.copy():
+            try:
+                if not writer.wait_synced(patience_s):
+                    continue
+            except EpisodeError as error:
+                self._fault = str(error)
+                self.get_logger().error(str(error))
+            self._syncing.remove(writer)
 
     def _warn_of_namesakes(self) -> None:
         own = (self.get_name(), self.get_namespace())
@@ -305,6 +331,8 @@ class Recorder(Node):
         """Save a running episode; nothing recorded is lost when the process is asked to end."""
         if self.session.recording:
             self.get_logger().info("interrupted: saving the episode")
-        if self.session.state is not State.IDLE:
-            self.stop(Ending("interrupted"))
+        with contextlib.suppress(EpisodeError):  # it has just ended by itself
+            if self.session.state is not State.IDLE:
+                self.stop(Ending("interrupted"))
+        self._tell_of_unsynced(SYNC_S)
         self._own.release()

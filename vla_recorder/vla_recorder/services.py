@@ -71,10 +71,7 @@ class Services:
         return f"discarded: {report['path']}"
 
     def _label(self, label: str) -> str:
-        report = self._recorder.label(label)
-        if not report["saved"]:
-            raise EpisodeError(report["end_reason"])
-        return f"{label}: {report['path']}"
+        return f"{label}: {self._recorder.label(label)['path']}"
 
     def _redo(self) -> str:
         self._recorder.redo()

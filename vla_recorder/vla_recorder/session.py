@@ -11,9 +11,10 @@ from pathlib import Path
 from vla_recorder import finished
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.take import Ending, Take
+from vla_recorder.texts import check_length
 
 SYNC_S = 30.0
-"""How long a label, or the way to the trash, waits for the disk to have the episode."""
+"""How long a label, the way to the trash, or the end of the recorder waits for the disk to have an episode."""
 
 
 class State(enum.Enum):
@@ -82,7 +83,7 @@ class Session:
                 raise EpisodeError(
                     "no instruction: give one with --instruction, in the request, or as parameter 'instruction'"
                 )
-            self.instruction = instruction
+            self.instruction = check_length(instruction)
             if countdown_s > 0:
                 self._start_at_s = self._now_s() + countdown_s
             else:

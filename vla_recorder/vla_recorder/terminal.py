@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from rich.text import Text
 PERIOD_S = 0.2
 _LINES = 2000  # waiting to be shown; a terminal that hangs must not hang the process
 _PATIENCE_S = 2.0
+_PIPE_BYTES = 1 << 20  # what any user may have
 
 
 class LiveTerminal:
@@ -51,6 +53,9 @@ class LiveTerminal:
             redirect_stderr=False,
         )
         self._pipe, write_end = os.pipe()
+        with contextlib.suppress(OSError):  # more than a user may have
+            # rclpy logs with Python's lock held: were the pipe full then, its reader could never empty it
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         for number in self._saved:
             os.dup2(write_end, number)
         os.close(write_end)

@@ -5,6 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from vla_recorder.episode.layout import EpisodeError
+
+MAX_LENGTH = 4000
+"""Characters of an instruction or sub-step: every row, log line and status message carries it."""
+
+
+def check_length(text: str) -> str:
+    """The text itself. Raises EpisodeError when it is too long."""
+    if len(text) > MAX_LENGTH:
+        raise EpisodeError(
+            f"a text of {len(text)} characters is too long, at most {MAX_LENGTH}: '{text[:40]}...'"
+        )
+    return text
+
 
 class Timeline:
     """A text that changes at times."""
@@ -32,7 +46,7 @@ class Texts:
     """Instruction and sub-steps of one episode; of the sub-steps known ahead, the first is in force at the start."""
 
     def __init__(self, instruction: str, substeps: Sequence[str] = ()) -> None:
-        self.substeps = [text for text in substeps if text]
+        self.substeps = [check_length(text) for text in substeps if text]
         self._instruction = Timeline(instruction)
         self._substep = Timeline(self.substeps[0] if self.substeps else "")
         self._index = 0

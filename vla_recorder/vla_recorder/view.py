@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vla_msgs.msg import EpisodeStatus, StreamStatus
+from vla_recorder.episode.layout import TRASHED_SUFFIX
 
 SLOW = 0.8
 """Share of the nominal rate below which a rate is shown as too low."""
@@ -35,6 +36,7 @@ _DIGITS = {
     "8": ("███", "█ █", "███", "█ █", "███"),
     "9": ("███", "█ █", "███", "  █", "███"),
 }
+_LONG_S = 3600.0  # older than any stream that this view is for: another clock
 _WIDE, _MIDDLE = 76, 56  # columns from which the table shows all of a stream, or half of it
 
 
@@ -90,11 +92,14 @@ def _head(status: EpisodeStatus) -> Text:
         parts.append((status.reason, "bold red"))
     else:
         parts.append("for the next episode")
+        if status.reason and not status.reason.startswith("operator"):
+            parts.append((f"   the last one ended: {status.reason}", "yellow"))
     return _line(*parts)
 
 
 def _texts(status: EpisodeStatus, setting: Setting) -> list[Text]:
-    lines = [_line(" instruction  ", (status.instruction or "(none yet)", "bold"))]
+    missing = "(none yet: --instruction, or the service ~/set_instruction)"
+    lines = [_line(" instruction  ", (status.instruction or missing, "bold"))]
     if status.substep:
         place = ""
         if status.substep in setting.substeps:
@@ -140,7 +145,7 @@ def _table(streams: Sequence[StreamStatus], rates_hz: Mapping[str, float], width
         cells = _cells(stream, rates_hz.get(stream.name))
         table.add_row(
             *cells[: 1 + len(heads)],
-            Text(_printable(stream.reason) or "ok"),
+            Text(_printable(stream.reason.removeprefix(f"{stream.topic}: ")) or "ok"),
             style="red" if stream.reason else "",
         )
     return table
@@ -151,6 +156,8 @@ def _cells(stream: StreamStatus, nominal_hz: float | None) -> list[Text]:
     if nominal_hz and stream.rate_hz < SLOW * nominal_hz:
         rate.stylize("yellow")
     age = Text("-" if math.isnan(stream.age_s) else f"{1000 * stream.age_s:.0f}")
+    if abs(stream.age_s) > _LONG_S:
+        age = Text("> 1 h" if stream.age_s > 0 else "< -1 h")
     counts = [stream.stale, stream.repeated, stream.late, stream.lost]
     return [Text(f" {stream.name}"), rate, age, *(Text(str(count) if count else ".") for count in counts)]
 
@@ -163,9 +170,13 @@ def _foot(status: EpisodeStatus) -> list[Text]:
     counts = f"   saved {status.saved}, discarded {status.discarded}"
     lines = [_line(" queue ", queue, "   disk left ", room, late, counts)]
     if status.last_path:
+        name = Path(status.last_path).name
+        what = f"{name}, label {status.last_label}"
+        if name.endswith(TRASHED_SUFFIX):
+            what = f"{'_'.join(name.split('_')[:2])} discarded"  # without what keeps names in the trash apart
         lines.append(
             _line(
-                f" last: {Path(status.last_path).name}, label {status.last_label}, ",
+                f" last: {what}, ",
                 (status.last_verdict.upper(), _VERDICTS.get(status.last_verdict, "")),
                 (f"  {'; '.join(status.last_reasons)}", "dim"),
             )

@@ -14,11 +14,11 @@ from pathlib import Path
 from vla_recorder.bags.inputs import Report
 from vla_recorder.bags.source import BagError, BagSource
 from vla_recorder.episode.layout import Row
-from vla_recorder.episode.writer import EpisodeWriter
 from vla_recorder.header import episode_header
 from vla_recorder.provenance import software
 from vla_recorder.rows import RigRows
 from vla_recorder.take import grid_at_or_after
+from vla_recorder.tools.whole import new_episode
 from vla_rig.joints import JointError
 from vla_rig.rig import Rig
 
@@ -65,20 +65,12 @@ def load(
         software=software(),
         image_form=options.image_form,
     )
-    writer = EpisodeWriter(folder, header)
-    try:
-        for row in _rows(source, rig, rows, progress):
-            writer.append(row)
-        if not writer.rows:
-            raise BagError(f"{bag}: no complete row; messages found: {source.received()}")
-    except BaseException:
-        writer.discard("import failed")
-        raise
-    return writer.close(f"imported from {bag.name}", options.label)
+    found = _rows(source, rig, rows, progress)
+    return new_episode(folder, header, found, f"imported from {bag.name}", label=options.label)
 
 
 def _rows(source: BagSource, rig: Rig, rows: RigRows, progress: Callable[[float], None]) -> Iterator[Row]:
-    """From the first row that is whole, as live, to the last that every stream reaches."""
+    """From the first row that is whole, as live, to the last that every stream reaches. BagError when there is none."""
     period_ns, patience_ns = round(1e9 / rig.control_rate_hz), round(PATIENCE_S * 1e9)
     next_ns, begun = None, False
     for log_ns, share in source.feed():
@@ -94,3 +86,5 @@ def _rows(source: BagSource, rig: Rig, rows: RigRows, progress: Callable[[float]
     while begun and next_ns <= (source.inputs.aligner.complete_ns() or 0) and rows.has_action(next_ns):
         yield rows.row(next_ns)[0]
         next_ns += period_ns
+    if not begun:
+        raise BagError(f"{source.bag}: no complete row; messages found: {source.received()}")

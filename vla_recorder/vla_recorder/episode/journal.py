@@ -42,11 +42,11 @@ class Journal:
     An opened journal ends with its last good commit. After a power cut (the machine booted since it was begun)
     that is the last one known to be durable: later ones may speak of data that never reached the disk.
 
-    While `owned`, other processes cannot own it (flock): that is how a live recorder is told from a dead one.
+    Whoever writes it owns it, and others cannot (flock): that is how a live recorder is told from a dead one.
     """
 
-    def __init__(self, path: Path, fd: int, owned: bool):
-        self.path, self.owned = path, owned
+    def __init__(self, path: Path, fd: int):
+        self.path = path
         self.pages: dict[int, int] = {}
         self.sequence = 0  # of the newest commit
         self.end = 0  # length of the episode file after it
@@ -57,15 +57,6 @@ class Journal:
         self._tail = _HEAD.size  # where the next record goes
         self._room_end = self._tail
         self._there = True
-        if owned:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                raise EpisodeError(f"{path}: a recorder is still writing this episode") from None
-            except OSError:
-                os.close(fd)
-                raise
 
     @classmethod
     def create(cls, path: Path, size: int = 0) -> Journal:
@@ -73,14 +64,15 @@ class Journal:
 
         Raises FileExistsError, or OSError when it cannot be written.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        journal = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
         try:
-            journal = cls(path, fd, owned=True)
+            journal._own()
             journal.end = size
-            disk.write_all(fd, _HEAD.pack(_MAGIC, _boot_id()), 0)
+            disk.write_all(journal._fd, _HEAD.pack(_MAGIC, _boot_id()), 0)
             journal.make_room()
-        except OSError:
+        except BaseException:
             path.unlink()
+            journal.close()
             raise
         return journal
 
@@ -90,35 +82,55 @@ class Journal:
 
         Raises FileNotFoundError, OSError, or EpisodeError when a live recorder owns it and `own` is asked for.
         """
-        journal = cls(path, os.open(path, (os.O_RDWR if own else os.O_RDONLY) | os.O_CLOEXEC), own)
-        journal.end = size
+        journal = cls(path, os.open(path, (os.O_RDWR if own else os.O_RDONLY) | os.O_CLOEXEC))
+        try:
+            if own:
+                journal._own()
+            journal._read(size)
+            if own:
+                journal._go_on()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _own(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EpisodeError(f"{self.path}: a recorder is still writing this episode") from None
+
+    def _go_on(self) -> None:
+        """Ready to append, behind the last good record."""
+        os.ftruncate(self._fd, self._tail)
+        self._room_end = self._tail
+        if self.taken_back:
+            self._append(_VOID, _BODY.pack(self.sequence, self.end, 0))
+
+    def _read(self, size: int) -> None:
+        """Everything as of the last commit that can be trusted."""
+        self.end = size
         commits: list[tuple[int, int, dict[int, int]]] = []
         durable = 0
-        for kind, sequence, end, pages in journal._scan():
-            journal.known.update(pages)
+        for kind, sequence, end, pages in self._scan():
+            self.known.update(pages)
             if kind == _COMMIT:
                 commits.append((sequence, end, pages))
             elif kind == _BASE:
-                journal.pages.update(pages)
+                self.pages.update(pages)
             elif kind == _DURABLE:
                 durable = max(durable, sequence)  # two syncs may overlap, and the older end last
             else:
                 commits = [commit for commit in commits if commit[0] <= sequence]
-                journal._forget_beyond(end)
-        trusted = commits if journal._same_boot() else [c for c in commits if c[0] <= durable]
+                self._forget_beyond(end)
+        trusted = commits if self._same_boot() else [c for c in commits if c[0] <= durable]
         if trusted:
-            journal.sequence, journal.end, _ = trusted[-1]
-        journal.taken_back = len(commits) - len(trusted)
-        if journal.taken_back:
-            journal._forget_beyond(journal.end)
+            self.sequence, self.end, _ = trusted[-1]
+        self.taken_back = len(commits) - len(trusted)
+        if self.taken_back:
+            self._forget_beyond(self.end)
         for _, _, pages in trusted:
-            journal.pages.update(pages)
-        if own:
-            os.ftruncate(journal._fd, journal._tail)  # half a record
-            if journal.taken_back:
-                journal._append(_VOID, _BODY.pack(journal.sequence, journal.end, 0))
-            journal._room_end = journal._tail
-        return journal
+            self.pages.update(pages)
 
     def _forget_beyond(self, end: int) -> None:
         """Commits were taken back: what they put behind this end of the file will be written anew, directly."""

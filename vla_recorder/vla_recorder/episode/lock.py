@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -60,7 +61,8 @@ class FolderLock:
     def release(self) -> None:
         """Let others have the folder. Nothing happens when it is released already."""
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
+            with contextlib.suppress(OSError):  # a disk that refuses: the name stays, the lock does not
+                os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
 

@@ -281,11 +281,12 @@ def _claim(folder: Path, index: int) -> TransactionalFile | None:
     journal = layout.journal_path(folder, index)
     if final.exists():
         return None
-    try:
+    with contextlib.suppress(FileNotFoundError):  # its owner removed it just now
         if journal.exists() and not partial.exists() and not is_live(journal):
             journal.unlink()  # of a file that somebody removed by hand
+    try:
         store = TransactionalFile.create(partial, journal)
-    except (FileExistsError, FileNotFoundError):
+    except FileExistsError:
         return None
     if not final.exists():
         return store

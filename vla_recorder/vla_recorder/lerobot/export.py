@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from vla_recorder.lerobot import features as contents
 from vla_recorder.lerobot import layout, statistics
 from vla_recorder.lerobot.files import CameraFiles, DataFiles, flat
 from vla_recorder.lerobot.layout import LeRobotError, place
+from vla_recorder.tools.whole import new_folder
 
 
 def export(
@@ -27,16 +27,10 @@ def export(
     rate_hz: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """Write a data set of these episodes into the folder `target`, which must not exist.
+    """Write a data set of these episodes as the folder `target`, which must not exist: whole, or not at all.
 
-    `progress(rows)` is called as rows are written. Until all is there the folder is called TARGET.partial; it is
-    removed when the export fails, and refused when an earlier run was killed. LeRobotError or EpisodeError.
+    `progress(rows)` is called as rows are written. LeRobotError or EpisodeError.
     """
-    partial = target.with_name(target.name + ".partial")
-    if target.exists():
-        raise LeRobotError(f"{target} exists; move it away or choose another name")
-    if partial.exists():
-        raise LeRobotError(f"{partial} exists: an export is running, or was killed; if so, remove it")
     if not paths:
         raise LeRobotError("no episodes given")
     with ExitStack() as stack:
@@ -44,15 +38,8 @@ def export(
         empty = [str(episode.path) for episode in episodes if not len(episode)]
         if empty:
             raise LeRobotError(f"no rows in {', '.join(empty)}")
-        made = Export(partial, episodes, codec, contents.rate_hz(episodes, rate_hz))
-        try:
-            made.run(progress)
-        except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise LeRobotError(f"{target}: cannot be written: {error}") from error
-            raise
-    partial.rename(target)
+        with new_folder(target) as folder:
+            Export(folder, episodes, codec, contents.rate_hz(episodes, rate_hz)).run(progress)
 
 
 class Export:

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_recorder.episode.layout import COMMAND_SOURCES, EpisodeHeader, Row
-from vla_recorder.episode.writer import EpisodeWriter
 from vla_recorder.lerobot import layout
 from vla_recorder.lerobot.layout import LeRobotError
 from vla_recorder.lerobot.video import read_frames
+from vla_recorder.tools.whole import new_episode
 
 _SOURCE_NAMES = {code: name for name, code in COMMAND_SOURCES.items()}
 
@@ -113,18 +113,13 @@ class DataSet:
         """One episode as a file; returns its path."""
         episode, ours = self._episodes[index], self._ours[index]
         columns = self._columns(episode, self._streams(ours))
-        writer = EpisodeWriter(folder, self._header(columns, ours, image_form, sim))
+        header = self._header(columns, ours, image_form, sim)
         attributes = ours.get("attributes", {})
-        try:
-            for row in self._rows(episode, columns):
-                writer.append(row)
-                progress(1)
-        except BaseException:
-            writer.discard("import failed")
-            raise
         reason = attributes.get("end_reason", f"imported from LeRobot data set {self.folder.resolve().name}")
+        label = attributes.get("label", "none")
         quality = json.loads(attributes["quality"]) if attributes.get("quality") else None
-        return writer.close(reason, attributes.get("label", "none"), quality=quality)
+        rows = self._rows(episode, columns, progress)
+        return new_episode(folder, header, rows, reason, label=label, quality=quality)
 
     def _header(self, columns: dict, ours: dict, image_form: str, sim: bool) -> EpisodeHeader:
         attributes, cameras = ours.get("attributes", {}), self.cameras
@@ -182,13 +177,16 @@ class DataSet:
                 columns[name] = columns[name].reshape(table.num_rows, -1)[:, own]
         return columns
 
-    def _rows(self, episode: dict, columns: dict[str, np.ndarray]) -> Iterator[Row]:
+    def _rows(
+        self, episode: dict, columns: dict[str, np.ndarray], progress: Callable[[int], None]
+    ) -> Iterator[Row]:
         T, fps = episode["length"], self.info["fps"]
         videos = {name: self._frames(episode, key) for name, key in self.cameras.items()}
         rows = _numbers(columns, T, fps, len(self.cameras) + 2)
         for t in range(T):
             images = {name: next(frames) for name, frames in videos.items()}
             yield Row(images=images, **{name: values[t] for name, values in rows.items()})
+            progress(1)
 
     def _frames(self, episode: dict, key: str) -> Iterator[np.ndarray]:
         where = {name: episode[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}

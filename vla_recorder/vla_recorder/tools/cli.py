@@ -20,17 +20,8 @@ it is complete, and only `recover` and `renumber` touch the files they are given
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code of `episode ARGUMENTS`."""
-    parser = argparse.ArgumentParser(
-        prog="episode",
-        description="Look at episode files, check, convert, collect and replay them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_commands(parser, COMMANDS)
-    own, ros = _split(sys.argv[1:] if argv is None else argv)
-    options = parser.parse_args(own)
-    options.ros_args = ros
     try:
+        options = _options(sys.argv[1:] if argv is None else argv)
         return options.run(options)
     except EpisodeError as error:
         print(f"episode: {error}", file=sys.stderr)
@@ -41,6 +32,20 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `episode inspect ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="episode",
+        description="Look at episode files, check, convert, collect and replay them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_commands(parser, COMMANDS)
+    own, ros = _split(argv)
+    options = parser.parse_args(own)
+    options.ros_args = ros
+    return options
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -12,8 +12,10 @@ from vla_recorder.episode import layout
 from vla_recorder.episode.disk import sync_folder
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.lock import FolderLock
-from vla_recorder.tools.files import episodes_in, new_file
+from vla_recorder.tools.files import episodes_in
+from vla_recorder.tools.interrupt import deferred
 from vla_recorder.tools.progress import bar
+from vla_recorder.tools.whole import new_file
 
 _COPY_BYTES = 8 << 20
 
@@ -54,7 +56,11 @@ def merge(steps: list[Step], folder: Path, copy: bool) -> None:
     Complete files only get their names; killed in the middle, the steps done are there and the others are not.
     """
     size = sum(step.source.stat().st_size for step in steps)
-    with FolderLock(folder, "episode merge"), bar(size, "merge", "B", unit_scale=True) as progress:
+    with (
+        deferred(),
+        FolderLock(folder, "episode merge"),
+        bar(size, "merge", "B", unit_scale=True) as progress,
+    ):
         for step in steps:
             if copy or not _link(step):
                 _copy(step, progress)
@@ -87,7 +93,7 @@ def renumber(folder: Path) -> list[Step]:
     """
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: is not a folder")
-    with FolderLock(folder, "episode renumber"):
+    with deferred(), FolderLock(folder, "episode renumber"):
         steps = plan_renumber(folder)
         for step in steps:
             if step.target.exists():  # not by a recorder or by us: the folder is locked

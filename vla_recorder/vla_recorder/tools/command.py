@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.tools.interrupt import deferred
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = f"""exit codes:
@@ -56,11 +57,15 @@ def add_files(parser: argparse.ArgumentParser, what: str = "episode files") -> N
 
 
 def for_each(paths: Iterable[Path], act: Callable[[Path], None]) -> int:
-    """act(path) for every path; one that fails is named and does not keep the others from being done."""
+    """act(path) for every path; one that fails is named and does not keep the others from being done.
+
+    Ctrl-C takes effect between two paths, and where `act` moves a bar.
+    """
     code = DONE
     for path in paths:
         try:
-            act(path)
+            with deferred():
+                act(path)
         except EpisodeError as error:
             print(f"episode: {error}", file=sys.stderr)
             code = FAILED

@@ -21,13 +21,15 @@ from vla_recorder.tools.drawing import (
     times_s,
     title,
 )
+from vla_recorder.tools.interrupt import grant
 from vla_recorder.tools.quality_page import quality_page
+from vla_recorder.tools.whole import new_file
 
 
 def save_pictures(episode: EpisodeReader, folder: str | Path) -> list[Path]:
     """Write NAME_cameras.png, NAME_joints.png and, where the file knows its streams, NAME_quality.png into folder.
 
-    Raises EpisodeError when that cannot be.
+    Raises EpisodeError when one is there already or cannot be written.
     """
     if len(episode) == 0:
         raise EpisodeError(f"{episode.path}: has no rows to draw")
@@ -36,14 +38,12 @@ def save_pictures(episode: EpisodeReader, folder: str | Path) -> list[Path]:
     if (quality := quality_of(episode)) is not None:
         pages.append(("quality", lambda episode: quality_page(episode, quality)))
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for what, draw in pages:
-            path = folder / f"{name}_{what}.png"
-            FigureCanvasAgg(draw(episode)).print_png(path)
-            written.append(path)
-    except OSError as error:
-        raise EpisodeError(f"{folder}: cannot write pictures: {error}") from error
+    for what, draw in pages:
+        grant()
+        path = folder / f"{name}_{what}.png"
+        with new_file(path) as partial:
+            FigureCanvasAgg(draw(episode)).print_png(partial)
+        written.append(path)
     return written
 
 

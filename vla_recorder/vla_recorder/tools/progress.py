@@ -6,10 +6,19 @@ import sys
 
 from tqdm import tqdm
 
+from vla_recorder.tools.interrupt import grant
+
+
+class _Bar(tqdm):
+    def update(self, n: float = 1) -> bool | None:
+        """One step further; where a deferred Ctrl-C takes effect."""
+        grant()
+        return super().update(n)
+
 
 def bar(total: int, what: str, unit: str = "rows", **more) -> tqdm:
     """A bar to use as a context manager; `update(n)` moves it."""
-    return tqdm(
+    return _Bar(
         total=total,
         desc=what,
         unit=f" {unit}",

@@ -19,8 +19,8 @@ from vla_recorder.episode.images import decode, encode
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.validate import problems
-from vla_recorder.tools.files import new_file
 from vla_recorder.tools.progress import bar
+from vla_recorder.tools.whole import new_file
 
 _LENGTHS_ROWS = 64  # how many rows of /compress_len are written at once
 _AHEAD_ROWS = 2  # rows under way per worker: what bounds the memory

@@ -12,9 +12,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.tools.drawing import times_s
-from vla_recorder.tools.files import new_file
 from vla_recorder.tools.mosaic import Mosaic
 from vla_recorder.tools.progress import bar
+from vla_recorder.tools.whole import new_file
 
 CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
 """Encoders by preference, with their options: H.264 where PyAV was built with it."""

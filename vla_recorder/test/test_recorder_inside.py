@@ -1,0 +1,82 @@
+"""A recorder in the test's own process, where its disk and its moments can be chosen; rows come by hand."""
+
+import errno
+from unittest import mock
+
+import pytest
+import rclpy
+from rclpy.parameter import Parameter
+from recorder_harness import RIG
+from test_recorder_backlog import come_to
+from test_recorder_take import HandDriven, wait_until
+
+from vla_msgs.msg import EpisodeStatus
+from vla_recorder.episode.layout import EpisodeError
+from vla_recorder.episode.transactions import TransactionalFile
+from vla_recorder.node import Recorder
+from vla_recorder.take import Ending
+
+
+class Inside:
+    """A recorder whose takes have rows when the test says so."""
+
+    def __init__(self, folder):
+        values = {"rig": str(RIG), "folder": str(folder), "instruction": "fold"}
+        self.recorder = Recorder([Parameter(name, value=value) for name, value in values.items()])
+        self.source = HandDriven()
+        maker = self.recorder._maker
+        maker.make, maker.rows = self._make, maker._new_rows(maker.texts)
+        maker.before = dict.fromkeys(self.source.head.stream_names, (0, 0))
+
+    def _make(self, folder, _instruction, on_done):
+        def done(report):
+            for stream in report["streams"].values():
+                stream |= {"lost": 0, "rate_hz": 50.0}
+            on_done(take, report)
+
+        take = self.source.take(folder, on_done=done)
+        return take
+
+    def record(self):
+        self.recorder.start()
+        come_to(self.source, 9)
+        wait_until(lambda: self.recorder.session.take.rows == 10)
+
+
+@pytest.fixture
+def inside(tmp_path, domain_id):
+    rclpy.init(domain_id=domain_id)
+    inside = Inside(tmp_path)
+    yield inside
+    inside.recorder.close()
+    inside.recorder.destroy_node()
+    rclpy.shutdown()
+
+
+def test_an_episode_that_the_disk_loses_after_it_was_closed_is_told(inside):
+    recorder = inside.recorder
+    refusal = OSError(errno.EIO, "Input/output error")
+    with mock.patch.object(TransactionalFile, "settle", side_effect=refusal):
+        inside.record()
+        assert recorder.stop(Ending("operator"))["saved"]
+        wait_until(lambda: recorder._watch() or recorder.status_message().state == EpisodeStatus.STATE_FAULT)
+    assert "may have lost data: [Errno 5] Input/output error" in recorder.status_message().reason
+
+
+def test_an_episode_that_ends_by_itself_as_the_recorder_closes(inside):
+    inside.record()
+    session, stop = inside.recorder.session, inside.recorder.session.stop
+
+    def stop_too_late(ending):
+        session.take.stop(Ending("10 rows recorded (max_rows)"))
+        return stop(ending)
+
+    with mock.patch.object(session, "stop", stop_too_late):
+        inside.recorder.close()
+    assert session.last["saved"] and session.last["end_reason"].startswith("10 rows")
+
+
+def test_a_label_for_an_episode_without_rows_is_no_success(inside):
+    inside.recorder.start()
+    with pytest.raises(EpisodeError, match=r"not saved: .*before the first row"):
+        inside.recorder.label("success")
