@@ -10,6 +10,7 @@ import pytest
 from recorder_episodes import header, row
 from tool_episodes import run_episode
 
+from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.validate import problems
 from vla_recorder.episode.writer import EpisodeWriter
@@ -221,7 +222,7 @@ def test_a_damaged_data_set_is_named(data_set, tmp_path, damage):
 
 def test_nothing_is_overwritten(data_set, episodes):
     before = (data_set / "meta/info.json").read_bytes()
-    with pytest.raises(LeRobotError, match="exists"):
+    with pytest.raises(EpisodeError, match="exists already; nothing is overwritten"):
         export(episodes, data_set)
     assert (data_set / "meta/info.json").read_bytes() == before
 
@@ -244,7 +245,7 @@ def test_what_does_not_fit_is_refused_by_name(episodes, tmp_path):
 
 def test_an_export_that_is_interrupted_leaves_nothing(episodes, tmp_path):
     def interrupt(_rows):
-        assert (tmp_path / "out.partial").exists()
+        assert (tmp_path / ".out.unfinished").exists()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,8 @@ import pytest
 from tool_episodes import names
 
 from vla_recorder.episode.layout import EpisodeError
-from vla_recorder.tools.files import find, new_file
+from vla_recorder.tools.files import find
+from vla_recorder.tools.whole import new_file
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_two_at_once_do_not_share_a_file(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from vla_recorder.tools.files import new_file
+from vla_recorder.tools.whole import new_file
 with new_file(Path(sys.argv[1])) as partial:
     partial.write_bytes(b"half of it")
     os.kill(os.getpid(), signal.SIGKILL)
