@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 from demo.director import Director
 from demo.report import lost_frames
@@ -34,7 +32,6 @@ def alive(mark: str) -> list[str]:
     return [command for command in found if command]
 
 
-@pytest.mark.timeout(240)
 def test_a_demonstration_becomes_an_episode_that_others_can_read(tmp_path, domain_id, monkeypatch):
     mark = f"vla-{uuid.uuid4()}"
     monkeypatch.setenv("VLA_TEST_MARK", mark)
@@ -87,7 +84,6 @@ def check_as_the_act_family_reads_it(path: str) -> None:
         assert action[:, [6, 13]].max() <= 1.05
 
 
-@pytest.mark.timeout(120)
 def test_ctrl_c_leaves_no_process_of_the_demo(tmp_path):
     mark = f"vla-{uuid.uuid4()}"
     demo = subprocess.Popen(
@@ -100,21 +96,18 @@ def test_ctrl_c_leaves_no_process_of_the_demo(tmp_path):
     )
     try:
         log = tmp_path / "demo" / "demonstration.log"
-        wait_until(lambda: log.exists() and "mirroring" in log.read_text(), "the nodes", 60)
+        wait_until(lambda: log.exists() and "mirroring" in log.read_text(), "the nodes")
         assert len(alive(mark)) >= 6
         os.killpg(demo.pid, signal.SIGINT)  # what a terminal does
         try:
-            printed, _ = demo.communicate(timeout=60)
+            printed, _ = demo.communicate(timeout=DEADLINE_S)
         except subprocess.TimeoutExpired:
             demo.send_signal(signal.SIGABRT)  # its stacks, by PYTHONFAULTHANDLER
-            raise AssertionError(f"did not end within 60 s:\n{demo.communicate()[0]}") from None
+            raise AssertionError(f"did not end:\n{demo.communicate()[0]}") from None
         assert demo.returncode == 130
         assert "Interrupted" in printed
         assert "Traceback" not in printed
-        deadline_s = time.monotonic() + 5
-        while alive(mark) and time.monotonic() < deadline_s:
-            time.sleep(0.05)
-        assert alive(mark) == []
+        wait_until(lambda: not alive(mark), "the end of all processes")
     finally:
         if demo.poll() is None:
             os.killpg(demo.pid, signal.SIGKILL)

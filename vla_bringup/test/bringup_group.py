@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-DEADLINE_S = 30.0
+from support.processes import DEADLINE_S
 
 # A process with a child, as a node with data-loader workers has; both say who they are.
 PARENT = """

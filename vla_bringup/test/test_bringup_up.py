@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from bringup_group import DEAF, QUIET, Group, wait_until_gone
-from domain_coordinator import domain_id
 
 from vla_bringup.processes import Process
 from vla_bringup.up import StartError, command_of
@@ -93,12 +92,11 @@ def test_a_package_that_is_not_built_is_named():
         command_of(Process("vla_rig", "nothing", "node"))
 
 
-def test_real_nodes_come_up_and_go_down():
+def test_real_nodes_come_up_and_go_down(domain_id):
     words = ["teleop:=true", "recorder:=true", "log_level:=debug"]
-    with domain_id() as domain:
-        group = Group(["vla", "up", "aloha_sim", *words], {"ROS_DOMAIN_ID": str(domain)})
-        group.wait_for(r"^teleop +\| .*Initializing service")  # past the imports: now a signal is taken well
-        group.wait_for(r"^recorder +\| .*Initializing service")
-        group.signal(signal.SIGINT)
-        assert group.wait() == 0
-        assert "Traceback" not in "\n".join(group.output)
+    group = Group(["vla", "up", "aloha_sim", *words], {"ROS_DOMAIN_ID": str(domain_id)})
+    group.wait_for(r"^teleop +\| .*Initializing service")  # past the imports: now a signal is taken well
+    group.wait_for(r"^recorder +\| .*Initializing service")
+    group.signal(signal.SIGINT)
+    assert group.wait() == 0
+    assert "Traceback" not in "\n".join(group.output)

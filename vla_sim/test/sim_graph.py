@@ -10,15 +10,14 @@ from pathlib import Path
 import rclpy
 import yaml
 from ament_index_python.packages import get_package_prefix
-from domain_coordinator import domain_id
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
 from sim_trial import RIG_FILE
+from support.processes import DEADLINE_S
+from support.services import until_known
 
 from vla_msgs.msg import TaskStatus
 from vla_rig.rig_file import load_rig
-
-DEADLINE_S = 60.0
 
 
 def executable(package: str, name: str) -> str:
@@ -81,7 +80,7 @@ class Graph:
         return value
 
     def spin_for(self, seconds: float):
-        """For what cannot be seen: that something does not happen, or the far end of discovery."""
+        """For what cannot be seen: that something does not happen."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             self._executor.spin_once(timeout_sec=0.05)
@@ -90,7 +89,7 @@ class Graph:
         if name not in self._clients:
             client = self._clients[name] = self.node.create_client(kind, name)
             self.until(client.service_is_ready, f"service {name}")
-            self.spin_for(0.5)  # a server drops its answer to a client whose far end it has not discovered
+            until_known(self.node, name.rpartition("/")[0], self.until)
         future = self._clients[name].call_async(request)
         self.until(future.done, f"answer of {name}")
         return future.result()
@@ -121,7 +120,7 @@ class Graph:
 def _ended(process: subprocess.Popen) -> bool:
     """Wait for the end; a process that hangs is made to print its stacks into its log."""
     try:
-        process.wait(20.0)
+        process.wait(DEADLINE_S)
         return True
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)
@@ -134,10 +133,9 @@ def stamp_ns(stamp) -> int:
 
 
 @contextlib.contextmanager
-def graph(folder: Path):
-    with domain_id() as domain:
-        opened = Graph(domain, folder)
-        try:
-            yield opened
-        finally:
-            opened.close()
+def graph(folder: Path, domain: int):
+    opened = Graph(domain, folder)
+    try:
+        yield opened
+    finally:
+        opened.close()
