@@ -163,6 +163,8 @@ def test_frames_go_through_jpeg_only_when_published_and_not_at_the_models_size()
     frame, fitting = scene(48, 64), scene(224, 224)
     assert preprocessor().jpeg(frame) is frame
     assert published().jpeg(fitting) is fitting
+    for size in ((224, 300), (300, 224)):
+        assert np.array_equal(published().jpeg(scene(*size)), round_trip(scene(*size), 95))
     assert np.array_equal(published().jpeg(frame), round_trip(frame, 95))
     assert np.array_equal(published(jpeg_quality=60).jpeg(frame), round_trip(frame, 60))
     assert not np.array_equal(round_trip(frame, 95), round_trip(frame, 60))
