@@ -127,8 +127,8 @@ def test_encoders_that_cannot_keep_up_end_the_episode_with_every_queued_row(tmp_
         return real(*args)
 
     with mock.patch.object(images, "encode", slow):
-        source.settled_ns = START_NS + 3000 * DT_NS
         take = source.take(tmp_path, queue_rows=5, on_done=reports.append)
+        source.settled_ns = START_NS + 400 * DT_NS
         take.start()
         wait_until(lambda: take.saving)
         go_on.set()

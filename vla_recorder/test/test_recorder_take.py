@@ -23,14 +23,21 @@ START_NS = 1_000 * DT_NS
 
 
 class HandDriven:
-    """A row source and a clock that move when the test says so."""
+    """A row source and a clock that move when the test says so: the clock goes along with what has settled."""
 
     def __init__(self, head=HEAD):
         self.head = head
-        self.now_ns = START_NS - 1
+        self.now_ns = 0
         self.settled_ns = START_NS - 1
         self.problems = {}
-        self.moved = threading.Event()
+
+    @property
+    def settled_ns(self):
+        return self._settled_ns
+
+    @settled_ns.setter
+    def settled_ns(self, t_ns):
+        self._settled_ns, self.now_ns = t_ns, max(t_ns, self.now_ns)
 
     def settled(self, t_ns):
         return t_ns <= self.settled_ns
@@ -176,6 +183,20 @@ def test_a_clock_that_leaps_ahead_makes_no_rows_out_of_nothing(tmp_path):
     assert rows_of(reports[0]["path"]) == [5, 6, 7, 8, 9]
 
 
+def test_stamps_ahead_of_the_clock_make_no_rows_and_hang_nothing(tmp_path):
+    """The wall's time in the messages, use_sim_time in the recorder, and no /clock."""
+    source = HandDriven()
+    source.problems = {"cam_low": "stamped by another clock"}
+    source.settled = source.has_action = lambda t_ns: True
+    take = source.take(tmp_path)
+    source.now_ns = START_NS
+    take.start()
+    wait_until(lambda: take.waiting_for == "waiting for cam_low: stamped by another clock")
+    source.problems = {}
+    report = take.stop(Ending("operator"))
+    assert report["rows"] == 0
+
+
 def test_a_disk_that_cannot_keep_up_ends_the_episode_with_every_queued_row(tmp_path):
     source, reports = HandDriven(header()), []
     frames = row(0, source.head).images
@@ -183,8 +204,8 @@ def test_a_disk_that_cannot_keep_up_ends_the_episode_with_every_queued_row(tmp_p
         replace(row(0, HEAD), stamp_ns=t_ns, images=frames),
         {},
     )  # faster than any disk
-    source.settled_ns = START_NS + 3000 * DT_NS
     take = source.take(tmp_path, queue_rows=5, on_done=reports.append)
+    source.settled_ns = START_NS + 400 * DT_NS
     take.start()
     wait_until(lambda: reports)
     assert reports[0]["end_reason"].startswith("the disk cannot keep up: 5 rows") and reports[0]["saved"]
@@ -241,7 +262,9 @@ def test_a_write_that_fails_ends_the_episode_and_keeps_what_was_written(tmp_path
 def test_nothing_recorded_leaves_no_episode(tmp_path):
     take = HandDriven().take(tmp_path)
     take.start()
+    assert "the clock: it stands at 20.000 s" in take.waiting_for
     report = take.stop(Ending("operator"))
+    assert "the clock: it stands" in report["end_reason"]
     assert not report["saved"] and report["rows"] == 0 and not list(tmp_path.glob("episode_*"))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from vla_recorder.commands import COMMAND, CommandInput
 from vla_recorder.episode.layout import NO_STAMP, Row
 from vla_recorder.texts import Texts
-from vla_rig.align import Sample
+from vla_rig.align import Sample, too_old
 from vla_rig.images import ImageError, camera_image
 from vla_rig.inputs import RigInputs
 from vla_rig.joints import (
@@ -197,7 +197,7 @@ class RigRows:
         stamps[self._column[COMMAND]] = answer[0]
         age_s, limit_s = (t_ns - answer[0]) * 1e-9, _COMMAND_PERIODS * self._period_ns * 1e-9
         if age_s > limit_s:
-            problems[COMMAND] = f"{age_s:.3f} s old, limit {limit_s:g} s"
+            problems[COMMAND] = too_old(age_s, limit_s)
             return None
         return answer[1]
 

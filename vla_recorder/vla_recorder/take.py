@@ -148,6 +148,8 @@ class Take:
         """Why the first row is not written yet; empty once it is."""
         if self.rows:
             return ""
+        if not self.problems and self._now_ns() == self.start_ns:
+            return f"waiting for the clock: it stands at {self.start_ns * 1e-9:.3f} s (use_sim_time without /clock?)"
         reasons = [f"{stream}: {text}" for stream, text in self.problems.items()]
         return "waiting for " + "; ".join(reasons) if reasons else ""
 
@@ -165,7 +167,7 @@ class Take:
             if self.rows:
                 return Ending(f"the clock leapt ahead by {behind_ns * 1e-9:.0f} s")
             self._next_ns = grid_at_or_after(now_ns - self._patience_ns, self._period_ns)
-        while True:
+        while self._next_ns <= now_ns:  # stamps far ahead of our clock would settle rows for ever
             settled = self._source.settled(self._next_ns)
             if not settled and not self._waited_enough(now_ns):
                 break
@@ -272,7 +274,7 @@ class Take:
             if not ending.save:
                 path = self.writer.discard(reason)
             elif self.writer.rows == 0:
-                path = self.writer.discard(reason := self.waiting_for or f"{reason}, before the first row")
+                path = self.writer.discard(reason := f"{self.waiting_for or reason}, before the first row")
             else:
                 path = self.writer.close(reason, ending.label, self.checkpoint, quality, self.instruction)
         except Exception as error:

@@ -61,6 +61,18 @@ def test_the_reason_tells_silence_from_a_clock_that_is_ahead():
     assert "clocks in step" in aligner.sample(1_000 * MS).stale[0]
 
 
+def test_the_reason_tells_the_stamps_of_another_clock():
+    """Simulated time here and the wall's there, or the other way round."""
+    wall_ns, aligner = 1_700_000_000_000_000_000, Aligner({"arm": LIMITS["arm"]}, 0.03)
+    aligner.push("arm", 2_000 * MS, "m")
+    text = "arm: stamped by another clock (1699999998 s ago): is use_sim_time right?"
+    assert aligner.sample(wall_ns).stale == [text]
+    aligner.clear()
+    aligner.push("arm", wall_ns, "m")
+    text = "arm: stamped by another clock (1700000000 s from now): is use_sim_time right?"
+    assert aligner.sample(0).stale == [text]
+
+
 def test_a_clock_that_restarts_begins_a_new_history_a_late_message_does_not():
     aligner = Aligner({"arm": LIMITS["arm"]}, 0.03)
     aligner.push("arm", 2 * CLOCK_RESET_NS, "old run")

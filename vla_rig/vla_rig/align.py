@@ -16,6 +16,22 @@ CLOCK_RESET_NS = 5_000_000_000
 """A stamp this far behind the newest means that the source's clock was restarted."""
 
 
+_ANOTHER_CLOCK_S = 1e6
+
+
+def of_another_clock(age_s: float) -> bool:
+    """No message of a stream that lives is eleven days old, or that far ahead."""
+    return abs(age_s) > _ANOTHER_CLOCK_S
+
+
+def too_old(age_s: float, limit_s: float) -> str:
+    """Why a message of this age is of no use, in words."""
+    if of_another_clock(age_s):
+        ago = f"{age_s:.0f} s ago" if age_s > 0 else f"{-age_s:.0f} s from now"
+        return f"stamped by another clock ({ago}): is use_sim_time right?"
+    return f"{age_s:.3f} s old, limit {limit_s:g} s"
+
+
 class Stamped(NamedTuple):
     """A message and its stamp."""
 
@@ -121,7 +137,7 @@ class Aligner:
             sample.values[name], sample.stamps_ns[name] = pick.value, pick.stamp_ns
             sample.ages_s[name] = age_s
             if age_s > limit_s:
-                sample.stale.append(f"{name}: {age_s:.3f} s old, limit {limit_s:g} s")
+                sample.stale.append(f"{name}: {too_old(age_s, limit_s)}")
         if sample.stamps_ns and sample.ok:
             oldest, newest = min(sample.stamps_ns, key=sample.stamps_ns.get), max(sample.stamps_ns.values())
             skew_s = (newest - sample.stamps_ns[oldest]) * 1e-9
@@ -137,6 +153,8 @@ class Aligner:
         if oldest_ns is None:
             return "nothing received"
         ahead_s = (oldest_ns - t_ns) * 1e-9
+        if of_another_clock(ahead_s):
+            return too_old(-ahead_s, 0.0)
         return f"nothing as old as t; the oldest stamp is {ahead_s:.3f} s later (are the clocks in step?)"
 
     def clear(self) -> None:

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_msgs.msg import StreamStatus
 from vla_rig import qos
-from vla_rig.align import Aligner, Sample, StreamLimits
+from vla_rig.align import Aligner, Sample, StreamLimits, of_another_clock, too_old
 from vla_rig.rig import Rig
 from vla_rig.subscribe import EveryMessage, silence
 
@@ -150,10 +150,10 @@ class RigInputs:
         count, limit_s = self.counts[name], self.aligner.limits[name].max_age_s
         if count.rejected and now_ns - count.rejected_ns < REJECTION_SHOWN_NS:
             return count.reason
-        if not math.isnan(age_s) and age_s <= limit_s:
+        if not math.isnan(age_s) and age_s <= limit_s and not of_another_clock(age_s):
             return ""
         why = silence(self._node, count.topic, self._kinds[name])
-        found = "nothing received" if math.isnan(age_s) else f"{age_s:.3f} s old, limit {limit_s:g} s"
+        found = "nothing received" if math.isnan(age_s) else too_old(age_s, limit_s)
         return f"{found}: {why}" if why else found
 
     def _now_ns(self) -> int:
