@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 
 import h5py
 import numpy as np
@@ -18,6 +19,8 @@ from vla_recorder.episode.journal import journal_of
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py raises any of them
+
 
 class EpisodeReader:
     """One open episode; data is read when asked for. Use it as a context manager.
@@ -27,7 +30,8 @@ class EpisodeReader:
     `[:len(episode)]` when the file is a .partial. `images(cam)` (T, H, W, 3) uint8 RGB is indexed the same way
     for both image forms. Things a plain ACT file lacks (`stamps_ns`, `rig_text`, ...) are None there.
 
-    Raises EpisodeError when the file is missing, is no HDF5 file, or has no `/action`.
+    Raises EpisodeError when the file is missing, is no HDF5 file, or has no `/action`; as a context manager also for
+    whatever HDF5 says while it is read: of a file whose disk failed, one part may be readable and the next one not.
     """
 
     def __init__(self, path: str | Path):
@@ -35,19 +39,22 @@ class EpisodeReader:
         self._store = None
         try:
             self.file = self._open()
+            found = layout.ACTION in self.file
         except FileNotFoundError as error:
             raise EpisodeError(f"{self.path}: no such file") from error
-        except OSError as error:
+        except (OSError, RuntimeError, KeyError) as error:
             raise EpisodeError(f"{self.path}: cannot be read as HDF5: {error}") from error
-        if layout.ACTION not in self.file:
+        if not found:
             self.close()
             raise EpisodeError(f"{self.path}: not an episode: it has no dataset {layout.ACTION}")
 
     def __enter__(self) -> EpisodeReader:
         return self
 
-    def __exit__(self, *_exception) -> None:
+    def __exit__(self, _kind, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+        if isinstance(error, _HDF5_ERRORS) and _in_hdf5(traceback):
+            raise EpisodeError(f"{self.path}: is damaged: {error}") from error
 
     def close(self) -> None:
         self.file.close()
@@ -179,7 +186,12 @@ class EpisodeReader:
 
     @property
     def rig_name(self) -> str:
-        return (yaml.safe_load(self.rig_text) or {}).get("name", "?") if self.rig_text else "not recorded"
+        if not self.rig_text:
+            return "not recorded"
+        try:
+            return (yaml.safe_load(self.rig_text) or {}).get("name", "?")
+        except yaml.YAMLError:
+            return "unreadable"
 
     @property
     def label(self) -> str:
@@ -259,3 +271,10 @@ class EpisodeReader:
             key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
             for key, value in self.file[group].attrs.items()
         }
+
+
+def _in_hdf5(traceback: TracebackType | None) -> bool:
+    """Whether an error was raised by h5py."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith("h5py.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import yaml
 
 from vla_recorder.episode import layout
 from vla_recorder.episode.journal import is_live, journal_of
@@ -26,6 +27,7 @@ def problems(path: str | Path, every_frame: bool = False) -> list[str]:
             found = _root(episode) + _floats(episode) + _images(episode) + _texts(episode)
             if layout.VLA in episode.file:
                 found += _ours(episode)
+            found += [] if found else _contents(episode)
             return found + (_frames(episode, every_frame) if not found else [])
     except (EpisodeError, OSError) as error:
         return [str(error) if str(path) in str(error) else f"{path}: cannot be read: {error}"]
@@ -160,6 +162,22 @@ def _texts(episode: EpisodeReader) -> list[str]:
             found += _length(episode, dataset)
         elif dataset.shape != (1,):
             found.append(f"{path} has shape {dataset.shape}, expected (1,)")
+    return found
+
+
+def _contents(episode: EpisodeReader) -> list[str]:
+    """Texts that cannot be read; what is no UTF-8 at all raises EpisodeError."""
+    _ = episode.instruction, episode.substeps, episode.interventions
+    readers = {
+        "its rig file": lambda: yaml.safe_load(episode.rig_text or ""),
+        "its quality": lambda: episode.quality,
+    }
+    found = []
+    for what, read in readers.items():
+        try:
+            read()
+        except (yaml.YAMLError, ValueError) as error:
+            found.append(f"{what} is damaged: {error}")
     return found
 
 

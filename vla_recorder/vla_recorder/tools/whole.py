@@ -82,6 +82,8 @@ def _claimed(final: Path, create: Callable[[Path], int], remove: Callable) -> It
         fcntl.flock(fd, fcntl.LOCK_SH)  # shared: HDF5 locks what it reads, in the same way
         yield partial, fd
     except OSError as error:
+        if error.errno is None:  # not the system's: HDF5 could not read what this is made of
+            raise
         raise EpisodeError(f"{final}: cannot be written: {error}") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
