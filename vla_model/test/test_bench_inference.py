@@ -7,7 +7,7 @@ import torch
 
 from bench import gpu, model_inference
 from bench.cases import Case, observation, same, statistics, tokenizer
-from bench.measure import host_peak_mb, operations
+from bench.measure import Cpu, host_peak_mb, operations
 from bench.naive_vla.policy import NaiveVLAPolicy
 from bench.row import latency_rows, times_us
 from vla_model.policy import build_policy
@@ -83,10 +83,17 @@ def test_gpu_benchmark_runs_through_on_a_cpu(tmp_path):
     names = [row["name"] for row in report["rows"]]
     for what in ("predict", "model", "head", "operations", "memory"):
         assert [n for n in names if n.startswith(what) and "dual-arm, 1 camera" in n]
-    assert all(d["largest"] < 0.01 * d["spread"] for d in report["differences"].values())
+    assert list(report["differences"]) == ["Pro, 1 camera", "dual-arm, 1 camera"]
     assert report["roofline"]["Pro, 1 camera"][-1][0] == "all"
     table = output.with_suffix(".md").read_text()
     assert report["device"] in table and "| predict, Pro, 1 camera, p50 |" in table
+
+
+def test_gpu_benchmark_measures_nothing_that_differs():
+    meter = Cpu()
+    meter.tolerance = 0.0
+    with pytest.raises(RuntimeError, match="ours and the naive model differ by"):
+        gpu.measure(Case(cameras=1, head="pro"), "small", meter, rounds=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -188,7 +188,7 @@ def test_operations_of_a_head_block(kind, form):
 
 
 def test_operations_of_a_predict():
-    """Towers: 10 a block. Language model: 20 a block here, where a GPU's RMSNorm is one operation, not 4."""
+    """Towers: 10 a block. Language model: 20 a block here, 12 on a GPU, whose RMSNorm is one operation, not 5."""
 
     def count(towers: int, layers: int) -> int:
         config = tiny_config(llm=tiny_config().llm.model_copy(update={"layers": layers}))
