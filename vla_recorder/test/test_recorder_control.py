@@ -209,5 +209,6 @@ def test_ctrl_c_while_it_starts_is_no_traceback(module):
             process.send_signal(signal.SIGINT)
             break
     rest = process.communicate(timeout=DEADLINE_S)[1]
-    # when it hits an extension module, CPython ends by the signal itself; a shell sees 130 either way
-    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in rest, rest
+    # by the signal itself, or in order when the recorder was quicker than this process; a shell sees 130 or 0
+    assert process.returncode in (-signal.SIGINT, 130, 0) and
+ "Traceback" not in rest, rest
