@@ -137,7 +137,9 @@ def test_published_formulas():
     narrow = Normalizer.from_statistics({"q01": [0.0], "q99": [1e-8]}, "bounds_q99", 1)
     assert narrow.normalize(np.array([1e-8])) == pytest.approx([0.0])  # 2 r / (r + 1e-8) - 1
     far = Normalizer.from_statistics({"min": [1e6], "max": [1e6 + 1]}, "bounds", 1)
-    assert far.normalize(np.array([1e6 + 0.26])) == pytest.approx([-0.48], abs=1e-6)  # in float32 there is no .26 there
+    assert far.normalize(np.array([1e6 + 0.26])) == pytest.approx(
+        [-0.48], abs=1e-6
+    )  # in float32 there is no .26 there
     spread = Normalizer.from_statistics({"mean": [1.0], "std": [2.0]}, "normal", 1)
     assert spread.normalize(np.array([9.0])) == pytest.approx([4.0])
     assert spread.denormalize(np.array([-4.0])) == pytest.approx([-7.0])

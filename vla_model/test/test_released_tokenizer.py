@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from released_model import released_config
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Qwen2Tokenizer
 
 from vla_model.config import LLMConfig
@@ -129,6 +129,8 @@ def test_what_a_training_script_left_in_the_file_is_no_part_of_a_prompt(folder):
     tokenizer = load_tokenizer(folder)
     tokenizer.enable_truncation(20)
     tokenizer.enable_padding(length=60)
+    ends = ("<|endoftext|>", 151643)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {ends[0]}", special_tokens=[ends])
     tokenizer.save(str(folder / "tokenizer.json"))
     assert encode_prompt(load_tokenizer(folder), INSTRUCTION) == IDS
 
