@@ -210,5 +210,4 @@ def test_ctrl_c_while_it_starts_is_no_traceback(module):
             break
     rest = process.communicate(timeout=DEADLINE_S)[1]
     # by the signal itself, or in order when the recorder was quicker than this process; a shell sees 130 or 0
-    assert process.returncode in (-signal.SIGINT, 130, 0) and
- "Traceback" not in rest, rest
+    assert process.returncode in (-signal.SIGINT, 130, 0) and "Traceback" not in rest, rest
