@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from vla_model.adapter import VLAAdapter
 from vla_model.config import ModelConfig
+from vla_model.fast import runner
 from vla_model.fast.graphs import KEPT, PROMPT_STEP, GraphRunner
 from vla_model.fast.model import FastModel
 from vla_model.fast.runner import DirectRunner
@@ -55,9 +56,11 @@ def test_staging_hands_on_every_frame_in_its_own_place(sizes):
 )
 def test_what_is_recorded_gives_what_the_direct_way_gives(changes):
     direct, graphs, recorded = runners(**changes)
+    given = []
     for seed, length in enumerate((20, 20, 70, 33)):
         ids, state = torch.arange(length) + seed, np.full(5, 0.1 * seed, np.float32)
-        chunks = [r(frames(seed=seed), r.prompt(ids), state) for r in (direct, graphs)]
+        given.append([r(frames(seed=seed), r.prompt(ids), state) for r in (direct, graphs)])
+    for chunks in given:  # at the end: a chunk is the caller's, later calls leave it alone
         np.testing.assert_allclose(*chunks, atol=1e-5)
     assert len(recorded) == 2  # prompts of up to 64 tokens, and of up to 128
 
@@ -71,10 +74,21 @@ def test_one_recording_serves_all_prompts_of_a_length_and_only_a_few_are_kept():
         for length in (7, 40):
             graphs(frames([(height, 40)] * 3), graphs.prompt(torch.arange(length)), state)
     assert len(recorded) == 5 == KEPT + 1
-    graphs(frames([(34, 40)] * 3), small, state)
+    graphs(frames([(31, 40)] * 3), small, state)  # the oldest of those kept, and now the last one to go
     assert len(recorded) == 5
     graphs(frames([(30, 40)] * 3), small, state)
     assert len(recorded) == 6
+    graphs(frames([(31, 40)] * 3), small, state)
+    assert len(recorded) == 6
+
+
+def test_memory_for_only_a_few_lengths_of_prompts_is_kept_without_graphs():
+    direct, _, _ = runners()
+    chunks = {}
+    for length in (*range(7, 14), 7):
+        chunk = direct(frames(), direct.prompt(torch.arange(length)), np.zeros(5, np.float32))
+        assert np.array_equal(chunks.setdefault(length, chunk), chunk)
+        assert len(direct._sequences) <= runner.KEPT
 
 
 class Memory(TorchDispatchMode):
