@@ -70,6 +70,14 @@ def test_a_missing_directory_is_named(tmp_path):
         Policy.from_checkpoint(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_the_disk_does_not_give_is_named(saved, name):
+    (saved / name).unlink()
+    (saved / name).symlink_to("/proc/self/mem")  # a regular file; reading its start is an input/output error
+    with pytest.raises(CheckpointError, match=rf"{name} .*Input/output error"):
+        Policy.from_checkpoint(saved, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("device", "message"),
     [

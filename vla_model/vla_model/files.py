@@ -35,6 +35,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not a text file: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_json(path: Path) -> dict:
@@ -108,11 +110,15 @@ def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_fetched(path: Path) -> None:
     """CheckpointError for what `git clone` leaves in the place of a large file."""
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise CheckpointError(
-                f"{path} is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
-            )
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if start == _LFS:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+        )
 
 
 def _numbers(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
