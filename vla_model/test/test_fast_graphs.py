@@ -40,7 +40,11 @@ def runners(**changes):
     return *fast, recorded
 
 
-@pytest.mark.parametrize("sizes", [SIZES, ((48, 64),) * 3, ((28, 28), (48, 64), (28, 28))], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [SIZES, ((48, 64),) * 3, ((28, 28), (48, 64), (28, 28)), ((48, 64), (48, 64), (30, 40))],
+    ids=str,
+)
 def test_staging_hands_on_every_frame_in_its_own_place(sizes):
     staging, preprocess = Staging(sizes, 5, CPU), Preprocessor(tiny_config().vision)
     for seed in (0, 1):
