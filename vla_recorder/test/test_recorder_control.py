@@ -152,6 +152,12 @@ def test_keys_and_the_live_view(stage):
         terminal.until_shown("READY")
         terminal.press("d")
         terminal.until_shown("not recording")
+        terminal.press("i")
+        terminal.until_shown("fold█  Enter: take it")
+        terminal.press(" twice\r")
+        terminal.until_shown(" instruction  fold twice\n")
+        terminal.press("i\x15fold\r")
+        terminal.until_shown(" instruction  fold\n")
         terminal.press("\x1b[1~x")  # Home, and a key that means nothing
         terminal.press(" ")
         terminal.until_drawn("GET READY")

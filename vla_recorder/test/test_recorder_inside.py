@@ -1,6 +1,7 @@
 """A recorder in the test's own process, where its disk and its moments can be chosen; rows come by hand."""
 
 import errno
+import math
 from unittest import mock
 
 import pytest
@@ -14,7 +15,9 @@ from vla_msgs.msg import EpisodeStatus
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 from vla_recorder.node import Recorder
+from vla_recorder.status import disk_left_min
 from vla_recorder.take import Ending
+from vla_rig.rig_file import load_rig
 
 
 class Inside:
@@ -80,3 +83,9 @@ def test_a_label_for_an_episode_without_rows_is_no_success(inside):
     inside.recorder.start()
     with pytest.raises(EpisodeError, match=r"not saved: .*before the first row"):
         inside.recorder.label("success")
+
+
+def test_how_long_the_disk_lasts_is_unknown_before_the_first_jpeg(tmp_path):
+    assert math.isnan(disk_left_min(tmp_path, load_rig(RIG), "jpeg", None))
+    assert disk_left_min(tmp_path, load_rig(RIG), "raw", None) > 0
+    assert math.isnan(disk_left_min(tmp_path / "gone", load_rig(RIG), "raw", None))

@@ -69,6 +69,14 @@ def test_a_recording_in_full():
         assert part in text, text
 
 
+def test_what_is_typed_of_an_instruction_is_shown_with_its_end():
+    console = Console(width=80, file=io.StringIO())
+    text = "first put the lid on, then " + "turn it " * 10
+    console.print(picture(status(EpisodeStatus.STATE_IDLE), SETTING, 80, 40, typed=text))
+    (line,) = [line for line in console.file.getvalue().splitlines() if line.startswith(" instruction")]
+    assert line.endswith("turn it █  Enter: take it   Esc: do not") and len(line) <= 80
+
+
 def test_a_countdown_can_be_read_from_afar():
     text = "\n".join(lines_of(status(EpisodeStatus.STATE_COUNTDOWN, countdown_s=2.2)))
     assert "GET READY  2.2 s" in text
@@ -236,6 +244,47 @@ print("ready")
 quit_.wait()
 keyboard.close()
 """
+
+
+LINES = """
+import threading
+from vla_recorder.keyboard import Keyboard
+
+quit_ = threading.Event()
+def ask(): keyboard.read_line("old", lambda line: print(f"<{line}>", flush=True))
+def leave(): ask(); keyboard.leave_line(); print("left", flush=True)
+keyboard = Keyboard({"i": ask, "l": leave, "q": quit_.set, "x": lambda: print("key x", flush=True)})
+print("ready")
+shown = None
+while not quit_.wait(0.01):
+    if keyboard.line != shown:
+        shown = keyboard.line
+        print(f"[{shown}]", flush=True)
+keyboard.close()
+"""
+
+
+def test_keys_are_text_while_a_line_is_asked_for():
+    with Terminal() as terminal:
+        process = terminal.run("-c", LINES)
+        terminal.until_shown("ready")
+        for keys, shown in (
+            ("i xq\x7f\x1b[A!\r", "<old x!>"),  # an arrow is no text
+            ("i\x15 größer \n", "<größer>"),
+            ("iyyy", "[oldyyy]"),
+            ("\x1b", "[oldyyy]\n[None]"),
+            ("x", "key x"),  # keys are keys again
+            ("lx", "left\nkey x"),
+            ("i\x15\r", "<>"),
+        ):
+            terminal.press(keys)
+            terminal.until_shown(shown)
+        assert "<oldyyy" not in terminal.text
+        for byte in "iü\r".encode():  # a character in two pieces
+            os.write(terminal.keys, bytes([byte]))
+        terminal.until_shown("<oldü>")
+        terminal.press("q")
+        assert process.wait(30) == 0 and terminal.restored
 
 
 def test_a_key_whose_action_fails_leaves_the_others():

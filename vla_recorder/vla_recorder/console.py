@@ -28,6 +28,7 @@ KEYS = (
     ("r", "redo"),
     ("n", "next"),
     ("tab", "sub-step"),
+    ("i", "instruction"),
     ("q", "save, quit"),
 )
 EPILOG = f"""
@@ -40,6 +41,7 @@ keys, in the terminal it was started in:
   r             redo: discard what runs, or else the last saved episode, and start the same again
   n             next: save what runs, and start the next after the countdown
   tab, 1 to 9   the next sub-step, or the one of that number, of those given with --substep
+  i             while nothing is recorded: type the instruction of the next episodes
   q             save what runs, and quit. So does Ctrl-C
 
 services, from anywhere, for pedals and scripts (~ is the node's name, /recorder):
@@ -160,17 +162,37 @@ class Console:
     def _open(self, plain: bool) -> None:
         if not Keyboard.available():
             return
-        self._keyboard = Keyboard(key_actions(self._recorder))
-        if plain or not LiveTerminal.available():
-            print("keys: " + " | ".join(f"{key} {what}" for key, what in KEYS), flush=True)
-        else:
+        actions = key_actions(self._recorder)
+        live = not plain and LiveTerminal.available()
+        if live:  # else what is typed cannot be seen
+            actions["i"] = self._ask_for_instruction
+        self._keyboard = Keyboard(actions)
+        if live:
             self._view = LiveTerminal(self._picture)
+        else:
+            print("keys: " + " | ".join(f"{key} {what}" for key, what in KEYS if key != "i"), flush=True)
+
+    def _ask_for_instruction(self) -> None:
+        log = self._recorder.get_logger()
+        if self._recorder.session.state is not State.IDLE:
+            log.error("an instruction is typed while nothing is recorded; meanwhile: ~/set_instruction")
+            return
+
+        def take(text: str) -> None:
+            try:
+                self._recorder.set_instruction(text)
+            except EpisodeError as error:
+                log.error(str(error))
+
+        self._keyboard.read_line(self._recorder.status_message().instruction, take)
 
     def _picture(self, width: int, height: int):
         before, self._state = self._state, self._recorder.session.state
+        if self._state is not State.IDLE:
+            self._keyboard.leave_line()  # keys must be keys now, also when the start came from elsewhere
         if before is not self._state and State.RECORDING in (before, self._state):
             self._view.ring()  # people look at the arms, not here
-        return picture(self._recorder.status_message(), self._setting, width, height)
+        return picture(self._recorder.status_message(), self._setting, width, height, self._keyboard.line)
 
     def close(self) -> None:
         """Give the terminal back as it was."""

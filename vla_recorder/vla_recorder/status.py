@@ -100,4 +100,5 @@ def disk_left_min(folder: Path, rig: Rig, image_form: str, take: Take | None) ->
         free = shutil.disk_usage(folder).free - DISK_RESERVE_BYTES
     except OSError:
         return math.nan
-    return max(0.0, free / (row_bytes * rig.control_rate_hz * 60))
+    left_min = free / (row_bytes * rig.control_rate_hz * 60)
+    return left_min if math.isnan(left_min) else max(0.0, left_min)

@@ -53,9 +53,17 @@ class Setting:
     """What else starts an episode."""
 
 
-def picture(status: EpisodeStatus, setting: Setting, width: int, height: int) -> RenderableType:
-    """At most height - 1 lines: what matters less is left out of a small terminal."""
+def picture(
+    status: EpisodeStatus, setting: Setting, width: int, height: int, typed: str | None = None
+) -> RenderableType:
+    """At most height - 1 lines: what matters less is left out of a small terminal.
+
+    `typed` is what has been typed of a new instruction.
+    """
     head = [_head(status), *_texts(status, setting)]
+    if typed is not None:
+        shown = typed[-max(1, width - 45) :]  # its end, where the cursor is
+        head[1] = _line(" instruction  ", (shown, "bold"), "█", ("  Enter: take it   Esc: do not", "yellow"))
     foot = [*_foot(status), *_keys(setting.keys, width)[: max(1, height // 6)]]
     left = height - 1 - len(head) - len(foot)
     count = _countdown(status) if left >= 7 else []
@@ -98,7 +106,7 @@ def _head(status: EpisodeStatus) -> Text:
 
 
 def _texts(status: EpisodeStatus, setting: Setting) -> list[Text]:
-    missing = "(none yet: --instruction, or the service ~/set_instruction)"
+    missing = "(none yet: press i to give one)"
     lines = [_line(" instruction  ", (status.instruction or missing, "bold"))]
     if status.substep:
         place = ""
