@@ -1,6 +1,7 @@
 """LeRobot v3.0: what `export` writes keeps the format's rules, file by file, and comes back whole."""
 
 import json
+import os
 import resource
 import shutil
 
@@ -20,6 +21,7 @@ from vla_recorder.lerobot.layout import LeRobotError
 from vla_recorder.lerobot.load import DataSet, load
 from vla_recorder.lerobot.statistics import ImageStatistics, of_vectors
 from vla_recorder.lerobot.video import read_frames
+from vla_recorder.quality import quality_of
 
 LENGTHS = (7, 4, 9)
 FPS = 50
@@ -128,7 +130,7 @@ def test_image_statistics_equal_those_of_the_pixels():
 
 
 def test_comes_back_with_every_number_and_text(data_set, episodes, tmp_path):
-    back = load(data_set, tmp_path)
+    back = list(load(data_set, tmp_path))
     assert [path.name for path in back] == ["episode_0.hdf5", "episode_1.hdf5", "episode_2.hdf5"]
     for before, after in zip(episodes, back, strict=True):
         with EpisodeReader(before) as a, EpisodeReader(after) as b:
@@ -169,7 +171,7 @@ def test_leaders_that_one_episode_has_and_another_has_not(episodes, tmp_path):
     for order in ([episodes[1], with_leader], [with_leader, episodes[1]]):
         target = tmp_path / f"set_{order.index(with_leader)}"
         export(order, target)
-        back = load(target, tmp_path / f"back_{order.index(with_leader)}")
+        back = list(load(target, tmp_path / f"back_{order.index(with_leader)}"))
         for before, after in zip(order, back, strict=True):
             assert problems(after) == problems(before)
             with EpisodeReader(before) as a, EpisodeReader(after) as b:
@@ -196,6 +198,7 @@ def test_a_foreign_data_set_is_read_for_what_it_knows(data_set, tmp_path):
         assert episode.sim and episode.end_reason == "imported from LeRobot data set foreign"
         assert episode.attributes["state_units"] == ["unknown"] * 14
         assert np.isnan(episode.effort[:]).all(), "what the data set lacks must not be made up"
+        assert quality_of(episode) is None, "nor a verdict on messages that nobody knows of"
         np.testing.assert_array_equal(np.diff(episode.stamps_ns), 20_000_000)
 
 
@@ -216,7 +219,7 @@ def test_a_damaged_data_set_is_named(data_set, tmp_path, damage):
         path = broken
         (broken / "meta/info.json").unlink()
     with pytest.raises(LeRobotError, match=str(path if damage != "version" else "format v2.1")):
-        load(broken, tmp_path / "out")
+        list(load(broken, tmp_path / "out"))
     assert not list((tmp_path / "out").glob("*.hdf5")), "no half episode under a final name"
 
 
@@ -229,7 +232,7 @@ def test_nothing_is_overwritten(data_set, episodes):
 
 def test_what_does_not_fit_is_refused_by_name(episodes, tmp_path):
     odd = _record(tmp_path / "odd", 2, control_rate_hz=30.0)
-    with pytest.raises(LeRobotError, match=f"{odd}: control_rate_hz is 30"):
+    with pytest.raises(LeRobotError, match=f"{odd}: rate_hz is 30"):
         export([episodes[0], odd], tmp_path / "out")
     head = header(height=48, width=64)
     writer = EpisodeWriter(tmp_path / "nan", head)
@@ -264,6 +267,19 @@ def test_a_full_disk_is_said_and_leaves_nothing(episodes, tmp_path, limit):
     done = run_episode("convert", "to-lerobot", episodes[0], "--to", target, check=2, preexec_fn=full)
     assert "out" in done.stderr and "cannot be written: " in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_episodes_than_a_process_may_have_open(tmp_path):
+    day, target = tmp_path / "day", tmp_path / "out"
+    first = _record(day, 2)
+    for i in range(1, 60):
+        os.link(first, day / f"episode_{i}.hdf5")
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    run_episode("convert", "to-lerobot", day, "--to", target, check=0, preexec_fn=few)
+    assert json.loads((target / "meta/info.json").read_text())["total_episodes"] == 60
 
 
 def test_the_lerobot_package_loads_it(data_set, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -46,6 +47,41 @@ def test_merge_numbers_without_gaps_in_the_order_given(tmp_path, capsys):
         "what is there already is left out"
     )
     assert contents(week) == ["5", "0", "2", "10", "0"]
+
+
+def test_merge_leaves_out_what_is_there_as_a_copy(tmp_path, capsys):
+    """Else a second run after a killed one, or the same day given twice, would double demonstrations."""
+    source, target = folder_of(tmp_path / "source", [0, 1, 2]), tmp_path / "target"
+    words = ["merge", str(source), "--to", str(target), "--copy"]
+    assert main(words) == 0
+    (target / "episode_2.hdf5").unlink()  # as if killed before it
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "1 episode copied; 2 are there already" in capsys.readouterr().out
+    again = tmp_path / "again"
+    again.mkdir()
+    os.link(source / "episode_0.hdf5", again / "episode_0.hdf5")
+    assert main(["merge", str(source), str(again), "--to", str(target)]) == 0
+    assert contents(target) == ["0", "1", "2"]
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, text in ((one, "a"), (other, "b")):  # of one size and one time, yet two
+        folder_of(folder, [0])
+        (folder / "episode_0.hdf5").write_text(text)
+        os.utime(folder / "episode_0.hdf5", (1, 1))
+    assert main(["merge", str(one), str(other), "--to", str(tmp_path / "both")]) == 0
+    assert contents(tmp_path / "both") == ["a", "b"]
+
+
+def test_a_merge_that_fails_does_not_say_it_was_done(tmp_path):
+    source = folder_of(tmp_path / "source", [0])
+    (source / "episode_0.hdf5").write_bytes(bytes(200_000))
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = run_episode("merge", source, "--to", tmp_path / "to", "--copy", check=2, preexec_fn=limited)
+    assert done.stdout == "" and "episode_0.hdf5: cannot be written: " in done.stderr
 
 
 def test_merge_copies_when_asked(tmp_path):

@@ -102,13 +102,13 @@ class Standards:
 
 
 def quality_of(episode: EpisodeReader) -> Quality | None:
-    """Counted and judged anew from an episode file; None for a file that has no streams or rows.
+    """Counted and judged anew from an episode file; None for a file that has no rows, or knows of no messages.
 
     Equal to what the recorder said of the same rows: only how many were late is not in the rows, and is taken
     from what the file says of itself.
     """
-    if not len(episode) or episode.fresh is None:
-        return None
+    if not len(episode) or episode.fresh is None or not any(episode.stream_topics):
+        return None  # a plain ACT file; one made of a LeRobot data set of others
     standards = Standards.of_episode(episode)
     tally = standards.tally()
     entries = [text.split("; ") if text else [] for text in episode.interventions]

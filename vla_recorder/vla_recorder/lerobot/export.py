@@ -1,4 +1,4 @@
-"""Episodes -> a LeRobot data set, format v3.0. One episode's numbers and one frame a camera are held at a time."""
+"""Episodes -> a LeRobot data set, format v3.0. One episode is open at a time, and one frame of each camera is held."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.lerobot import features as contents
 from vla_recorder.lerobot import layout, statistics
+from vla_recorder.lerobot.features import Facts
 from vla_recorder.lerobot.files import CameraFiles, DataFiles, flat
 from vla_recorder.lerobot.layout import LeRobotError, place
 from vla_recorder.tools.whole import new_folder
@@ -33,44 +34,44 @@ def export(
     """
     if not paths:
         raise LeRobotError("no episodes given")
-    with ExitStack() as stack:
-        episodes = [stack.enter_context(EpisodeReader(path)) for path in paths]
-        empty = [str(episode.path) for episode in episodes if not len(episode)]
-        if empty:
-            raise LeRobotError(f"no rows in {', '.join(empty)}")
-        with new_folder(target) as folder:
-            Export(folder, episodes, codec, contents.rate_hz(episodes, rate_hz)).run(progress)
+    episodes = [contents.facts(path) for path in paths]
+    fps = contents.rate_hz(episodes, rate_hz)
+    export = Export(episodes, codec, fps)
+    with new_folder(target) as folder:
+        export.run(folder, progress)
 
 
 class Export:
     """One run. Tables are short; videos take the time, one thread a camera."""
 
-    def __init__(self, folder: Path, episodes: list[EpisodeReader], codec: str, fps: int) -> None:
-        self._folder, self._episodes, self._fps, self._codec = folder, episodes, fps, codec
+    def __init__(self, episodes: list[Facts], codec: str, fps: int) -> None:
+        self._episodes, self._fps, self._codec = episodes, fps, codec
         self._features, self._streams = contents.features(episodes), contents.streams(episodes)
         self._tasks: list[str] = []
         self._rows: list[dict] = []  # of meta/episodes
-        self._columns: dict[str, list[np.ndarray]] = {}
+        self._columns: dict[str, list[np.ndarray]] = {}  # of all rows, for their statistics
         self._schema = layout.arrow_schema(self._features | layout.index_features())
 
-    def run(self, progress: Callable[[int], None]) -> None:
+    def run(self, folder: Path, progress: Callable[[int], None]) -> None:
+        """Write it into an empty folder."""
         with ExitStack() as stack:
-            data = stack.enter_context(DataFiles(self._folder, self._schema))
+            data = stack.enter_context(DataFiles(folder, self._schema))
             cameras = [
-                stack.enter_context(CameraFiles(self._folder, name, self._fps, self._codec))
+                stack.enter_context(CameraFiles(folder, name, self._fps, self._codec))
                 for name, feature in self._features.items()
                 if feature["dtype"] == "video"
             ]
             pool = stack.enter_context(ThreadPoolExecutor(max(1, len(cameras))))
-            for index, episode in enumerate(self._episodes):
-                frames = pool.map(lambda camera, e=episode: camera.add(e, progress), cameras)
-                row = self._add_numbers(index, episode, data)
-                for part in frames:
-                    row |= part
+            for index, facts in enumerate(self._episodes):
+                with EpisodeReader(facts.path) as episode:
+                    frames = pool.map(lambda camera, e=episode: camera.add(e, progress), cameras)
+                    row = self._add_numbers(index, episode, data)
+                    for part in frames:
+                        row |= part
                 if not cameras:
-                    progress(len(episode))
+                    progress(facts.rows)
                 self._rows.append(row)
-        self._write_meta(cameras)
+        self._write_meta(folder, cameras)
 
     def _add_numbers(self, index: int, episode: EpisodeReader, data: DataFiles) -> dict:
         T, task = len(episode), episode.instruction
@@ -93,27 +94,27 @@ class Export:
                 row |= flat(name, statistics.of_vectors(values))
         return row
 
-    def _write_meta(self, cameras: list[CameraFiles]) -> None:
+    def _write_meta(self, folder: Path, cameras: list[CameraFiles]) -> None:
         stats = {name: statistics.of_vectors(np.concatenate(v)) for name, v in self._columns.items()}
         stats |= {camera.key: camera.statistics.result() for camera in cameras}
-        _write_json(self._folder / layout.STATS, stats)
-        layout.write_texts(self._folder / layout.TASKS, self._tasks, "task_index")
+        _write_json(folder / layout.STATS, stats)
+        layout.write_texts(folder / layout.TASKS, self._tasks, "task_index")
         where = place(0)
         rows = [row | {f"meta/episodes/{key}": value for key, value in where.items()} for row in self._rows]
-        path = self._folder / layout.EPISODES.format(**where)
+        path = folder / layout.EPISODES.format(**where)
         path.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(rows), path)
         for camera in cameras:
             self._features[camera.key]["info"] = camera.info(self._features[camera.key]["shape"])
-        _write_json(self._folder / layout.INFO, self._info())
-        ours = [contents.known_besides(episode, episode.path) for episode in self._episodes]
-        _write_json(self._folder / layout.OURS, {"format": 1, "episodes": ours})
+        _write_json(folder / layout.INFO, self._info())
+        ours = [facts.besides for facts in self._episodes]
+        _write_json(folder / layout.OURS, {"format": 1, "episodes": ours})
 
     def _info(self) -> dict:
         N = len(self._rows)
         return {
             "codebase_version": layout.VERSION,
-            "robot_type": self._episodes[0].rig_name,
+            "robot_type": self._episodes[0].robot,
             "total_episodes": N,
             "total_frames": sum(row["length"] for row in self._rows),
             "total_tasks": len(self._tasks),

@@ -54,6 +54,15 @@ def place(count: int) -> dict[str, int]:
     return {"chunk_index": count // CHUNK_FILES, "file_index": count % CHUNK_FILES}
 
 
+def dtype(feature: str) -> str:
+    """As LeRobot names it, of a feature that `export` writes, images aside."""
+    if feature in (SUBSTEP, INTERVENTIONS):
+        return "string"
+    if feature in (STAMP, SOURCE, STREAM_STAMP):
+        return "int64"
+    return "bool" if feature in (FRESH, REPEATED) else "float32"
+
+
 def vector(width: int, names: list[str] | None, dtype: str = "float32") -> dict:
     return {"dtype": dtype, "shape": [width], "names": names}
 

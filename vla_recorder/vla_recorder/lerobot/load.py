@@ -32,14 +32,15 @@ def load(
     image_form: str = "raw",
     sim: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
-) -> list[Path]:
+) -> Iterator[Path]:
     """Write every episode of the data set `source` as a file into `folder`, under the first free numbers.
 
-    `sim` is for data sets that do not say; `progress(rows)` is called as rows are written. Raises LeRobotError or
-    EpisodeError.
+    Yields each path when it is there. `sim` is for data sets that do not say; `progress(rows)` is called as rows are
+    written. Raises LeRobotError or EpisodeError; what is done stays.
     """
     data = DataSet(source)
-    return [data.write_episode(index, folder, image_form, sim, progress) for index in range(len(data))]
+    for index in range(len(data)):
+        yield data.write_episode(index, folder, image_form, sim, progress)
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ class VideoWriter:
 
     @property
     def size_bytes(self) -> int:
-        """What has reached the file so far."""
-        return self.path.stat().st_size
+        """What has reached the file so far; FFmpeg makes it with the first frame that leaves the encoder."""
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def close(self) -> None:
         with self._writing():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,29 +32,33 @@ class Step:
 def plan_merge(sources: Iterable[Path], folder: Path) -> list[Step]:
     """The sources, in their order, under the numbers after the folder's own.
 
-    A source that has a second name in the folder already is left out: a second run finishes a killed one.
+    A source that is in the folder already, by a second name or as a copy, is left out: a second run finishes a killed
+    one.
     Raises EpisodeError when the folder's own numbers have gaps, or when a source is unfinished or lies in the
     folder already.
     """
     present = episodes_in(folder) if folder.exists() else []
     if [layout.index_of(path) for path in present] != list(range(len(present))):
         raise EpisodeError(f"{folder}: its numbers have gaps; run `episode renumber {folder}` first")
-    there = {_identity(path) for path in present}
+    known: dict[tuple[int, int], list[Path]] = {}
+    for path in present:
+        _is_new(path, known)
     steps = []
     for source in sources:
         if source.resolve().parent == folder.resolve():
             raise EpisodeError(f"{source}: is in {folder} already")
         if source.name.endswith(layout.PARTIAL_SUFFIX) or _journal(source):
             raise EpisodeError(f"{source}: is unfinished; run `episode recover {source.parent}` first")
-        if _identity(source) not in there:
+        if _is_new(source, known):
             steps.append(Step(source, layout.episode_path(folder, len(present) + len(steps))))
     return steps
 
 
-def merge(steps: list[Step], folder: Path, copy: bool) -> None:
+def merge(steps: list[Step], folder: Path, copy: bool, done: Callable[[Step], None]) -> None:
     """Give each source a second name in `folder` (a hard link: no disk space), or a copy when asked or needed.
 
-    Complete files only get their names; killed in the middle, the steps done are there and the others are not.
+    `done` is called after each. Complete files only get their names; killed in the middle, the steps done are there and
+    the others are not.
     """
     size = sum(step.source.stat().st_size for step in steps)
     with (
@@ -64,7 +69,9 @@ def merge(steps: list[Step], folder: Path, copy: bool) -> None:
         for step in steps:
             if copy or not _link(step):
                 _copy(step, progress)
+                done(step)
             else:
+                done(step)
                 progress.update(step.source.stat().st_size)
         sync_folder(folder)
 
@@ -103,9 +110,14 @@ def renumber(folder: Path) -> list[Step]:
     return steps
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _is_new(path: Path, known: dict[tuple[int, int], list[Path]]) -> bool:
+    """Whether no known file is the same; it is known then. A copy keeps size and time, and its bytes decide."""
     status = path.stat()
-    return status.st_dev, status.st_ino
+    twins = known.setdefault((status.st_size, status.st_mtime_ns), [])
+    if any(path.samefile(twin) or filecmp.cmp(path, twin, shallow=False) for twin in twins):
+        return False
+    twins.append(path)
+    return True
 
 
 def _journal(source: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,10 @@ def add_files(parser: argparse.ArgumentParser, what: str = "episode files") -> N
     """The argument `files`, for vla_recorder.tools.files.find."""
     text = f"{what}, folders of them, or patterns such as 'day*/episode_*.hdf5'"
     parser.add_argument("files", nargs="+", metavar="FILE", help=text)
+
+
+def count(episodes: Sized) -> str:
+    return f"{len(episodes)} episode{'' if len(episodes) == 1 else 's'}"
 
 
 def for_each(paths: Iterable[Path], act: Callable[[Path], None]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from vla_recorder.episode.layout import IMAGE_FORMS
 from vla_recorder.episode.reader import EpisodeReader
-from vla_recorder.tools.command import DONE, Command, add_files
+from vla_recorder.tools.command import DONE, Command, add_files, count
 from vla_recorder.tools.files import find
+from vla_recorder.tools.interrupt import deferred
 from vla_recorder.tools.progress import bar
 
 
@@ -31,9 +33,9 @@ def _to(options: argparse.Namespace) -> int:
     for path in paths:
         with EpisodeReader(path) as episode:
             rows += len(episode)
-    with bar(rows, f"to {options.to}") as progress:
+    with deferred(), bar(rows, f"to {options.to}") as progress:
         export(paths, options.to, options.codec, options.rate_hz, progress.update)
-    print(f"{len(paths)} episodes, {rows} rows -> {options.to} (LeRobot v3.0, {options.codec})")
+    print(f"{count(paths)}, {rows} rows -> {options.to} (LeRobot v3.0, {options.codec})")
     return DONE
 
 
@@ -53,10 +55,10 @@ def _from_arguments(parser: argparse.ArgumentParser) -> None:
 def _from(options: argparse.Namespace) -> int:
     from vla_recorder.lerobot.load import DataSet, load
 
-    with bar(DataSet(options.data_set).total_frames, f"from {options.data_set}") as progress:
-        paths = load(options.data_set, options.to, options.images, options.sim, progress.update)
-    for path in paths:
-        print(path)
+    data = DataSet(options.data_set)
+    with deferred(), bar(data.total_frames, f"from {options.data_set}") as progress:
+        for i, path in enumerate(load(data.folder, options.to, options.images, options.sim, progress.update)):
+            progress.write(f"{data.folder}: episode {i} -> {path}", file=sys.stdout)
     return DONE
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from vla_recorder.tools.collect import merge, plan_merge
-from vla_recorder.tools.command import DONE, Command, add_files
+from tqdm import tqdm
+
+from vla_recorder.tools.collect import Step, merge, plan_merge
+from vla_recorder.tools.command import DONE, Command, add_files, count
 from vla_recorder.tools.files import find
 
 
@@ -22,16 +25,22 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    steps = plan_merge(find(options.files), options.to)
-    for step in steps:
-        print(f"{step.source} -> {step.target}", flush=True)
+    files = find(options.files)
+    steps = plan_merge(files, options.to)
+    if options.dry_run:
+        for step in steps:
+            _say(step)
+    else:
+        merge(steps, options.to, options.copy, _say)
+    would = "would be " if options.dry_run else ""
     how = "copied" if options.copy else "linked, or copied where the disk is another one"
-    print(
-        f"{len(steps)} episodes {'would be ' if options.dry_run else 'are '}{how}; the sources stay as they are"
-    )
-    if not options.dry_run:
-        merge(steps, options.to, options.copy)
+    there = f"; {len(files) - len(steps)} are there already" if len(steps) < len(files) else ""
+    print(f"{count(steps)} {would}{how}{there}; the sources stay as they are")
     return DONE
+
+
+def _say(step: Step) -> None:
+    tqdm.write(f"{step.source} -> {step.target}", file=sys.stdout)
 
 
 COMMAND = Command(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vla_recorder.tools.collect import plan_renumber, renumber
-from vla_recorder.tools.command import DONE, Command
+from vla_recorder.tools.command import DONE, Command, count
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def _run(options: argparse.Namespace) -> int:
     steps = plan_renumber(options.folder) if options.dry_run else renumber(options.folder)
     for step in steps:
         print(f"{step.source} -> {step.target.name}")
-    print(f"{len(steps)} episodes {'would be ' if options.dry_run else ''}renamed, in the same order")
+    print(f"{count(steps)} {'would be ' if options.dry_run else ''}renamed, in the same order")
     return DONE
 
 
