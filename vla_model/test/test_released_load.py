@@ -164,6 +164,16 @@ def test_arguments_win_over_the_file(folder):
     assert policy.config.task_tokens == 7 and policy.config.vision.crop_area == 1.0
 
 
+def test_a_split_that_is_not_the_cameras_is_told(folder, caplog):
+    with caplog.at_level(logging.INFO):
+        load(folder)
+        assert "part at 82, as in released code, although 2 cameras have 18 patches; " in caplog.text
+        assert "say task_tokens 18" in caplog.text
+        caplog.clear()
+        assert load(folder, task_tokens=18).config.query_tokens == 64
+        assert "task and query tokens" not in caplog.text
+
+
 def test_several_data_sets_need_a_choice(folder):
     edit_json(folder / "dataset_statistics.json", lambda s: s.update(second=s["libero_spatial_no_noops"]))
     edit_json(folder / "vla_policy.json", lambda s: s.pop("dataset"))

@@ -69,7 +69,7 @@ def _from_released(
         write_safetensors(target / UNREAD, unread)
         stored.write(target, Stored(config, weights, read.statistics, rig_text, read.tokenizer))
     return [
-        *load.notes(source, unread),
+        *load.notes(source, unread, config),
         f"{len(weights)} weights, and in {UNREAD}, for the way back, {len(unread)} that nobody reads",
         f"{config.head.block} head: {config.horizon} actions of {config.action_dim} values every {config.dt_s:g} s, "
         f"from {config.state_dim} state values and cameras {', '.join(config.camera_names)}; "

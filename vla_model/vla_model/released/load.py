@@ -29,7 +29,7 @@ def read_all(directory: Path, given: Options | None = None) -> tuple[Stored, dic
     folder = folders.read(directory)
     config = config_of(folder, given)
     unread = _check_weights(folder, config)
-    for note in notes(directory, unread):
+    for note in notes(directory, unread, config):
         log.info("%s: %s", directory, note)
     tokenizer = load_tokenizer(directory)
     check_vocabulary(config, tokenizer)
@@ -46,13 +46,19 @@ def config_of(folder: Folder, given: Options | None = None) -> ModelConfig:
     return infer.model_config(folder.config, folder.preprocessor, found, complete, folder.path)
 
 
-def notes(directory: Path, unread: Iterable[str]) -> list[str]:
+def notes(directory: Path, unread: Iterable[str], config: ModelConfig) -> list[str]:
     """What a user may wonder about."""
     found = []
     if (directory / "lora_adapter").is_dir():
         found.append(f"lora_adapter/ is not read: {folders.VLM} holds the merged weights")
     if names.LM_HEAD in unread:
         found.append(f"{names.LM_HEAD} is not read: no output passes through it")
+    if config.task_tokens != config.patches:
+        found.append(
+            f"task and query tokens part at {config.task_tokens}, as in released code, although "
+            f"{len(config.camera_names)} cameras have {config.patches} patches; for a model that was trained with "
+            f"its own split say task_tokens {config.patches}"
+        )
     return found
 
 
