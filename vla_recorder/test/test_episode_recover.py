@@ -1,5 +1,7 @@
 """What `recover` does with whatever it may find; editing finished files; the lock of a folder."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -259,6 +261,16 @@ def test_a_lock_on_a_disk_that_refuses_is_let_go(tmp_path):
     with mock.patch.object(os, "ftruncate", side_effect=OSError(30, "Read-only file system")):
         lock.release()
     FolderLock(tmp_path, "second").release()
+
+
+def test_a_file_system_without_locks_is_refused_and_left_as_it_was(tmp_path):
+    refusal = OSError(errno.ENOLCK, "No locks available")
+    with mock.patch.object(fcntl, "flock", side_effect=refusal):
+        with pytest.raises(EpisodeError, match=r"this file system cannot lock files: .*No locks available"):
+            FolderLock(tmp_path / "a", "recorder")
+        with pytest.raises(EpisodeError, match=r"cannot write episodes here: .*No locks available"):
+            EpisodeWriter(tmp_path / "b", HEAD)
+    assert list((tmp_path / "b").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path):

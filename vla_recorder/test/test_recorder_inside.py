@@ -79,6 +79,17 @@ def test_an_episode_that_ends_by_itself_as_the_recorder_closes(inside):
     assert session.last["saved"] and session.last["end_reason"].startswith("10 rows")
 
 
+def test_a_disk_that_gives_no_answer_refuses_the_start_and_no_more(inside):
+    make = type(inside.recorder._maker).make
+    inside.recorder._maker.make = lambda *args: make(inside.recorder._maker, *args)
+    with (
+        mock.patch("shutil.disk_usage", side_effect=OSError(errno.EIO, "Input/output error")),
+        pytest.raises(EpisodeError, match="how much room is left"),
+    ):
+        inside.recorder.start()
+    assert inside.recorder.status_message().state == EpisodeStatus.STATE_FAULT
+
+
 def test_a_label_for_an_episode_without_rows_is_no_success(inside):
     inside.recorder.start()
     with pytest.raises(EpisodeError, match=r"not saved: .*before the first row"):

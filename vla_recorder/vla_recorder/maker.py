@@ -101,7 +101,10 @@ class TakeMaker:
 
 
 def _refuse_full_disk(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise EpisodeError(f"{folder}: cannot be asked how much room is left: {error}") from error
     if free < DISK_RESERVE_BYTES:
         raise EpisodeError(
             f"{folder}: {free >> 20} MB left on the disk, {DISK_RESERVE_BYTES >> 20} MB of them are kept to finish "
