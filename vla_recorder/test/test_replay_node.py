@@ -73,7 +73,7 @@ def test_observations_arrive_as_recorded(tmp_path, graph, spawn):
         return store
 
     for name, (kind, topic) in kinds.items():
-        graph.node.create_subscription(kind, topic, note(name), qos.best_effort(100))
+        graph.node.create_subscription(kind, topic, note(name), qos.reliable(100))
     process = replay(spawn, "observations", path, "--speed", 0.5)
     assert process.wait() == 0, process.text
     assert f"replayed {4 * 25 + 49 + 50} messages in " in process.text
