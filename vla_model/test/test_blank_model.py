@@ -43,6 +43,17 @@ def test_a_cast_holds_for_weights_and_tables():
     assert [b.dtype for b in model.buffers()] == [b.dtype for b in whole.buffers()]
 
 
+def test_bins_keep_what_bfloat16_would_round():
+    config = tiny_config(head={"type": "discrete"})
+    whole = VLAAdapter(config)
+    whole.head.fit_range(torch.full((6,), -0.777), torch.full((6,), 0.333))
+    head = place(blank(config), whole.state_dict(), "cpu", torch.bfloat16).head
+    for name in ("bin_low", "bin_high"):
+        edges = getattr(whole.head, name)
+        assert not torch.equal(edges.bfloat16().float(), edges)
+        assert torch.equal(getattr(head, name), edges)
+
+
 def test_writing_over_the_file_does_not_reach_a_loaded_model(tmp_path):
     build_policy(tiny_config(), statistics(), "name: tiny").save(tmp_path)
     model = checkpoint.load(tmp_path).model

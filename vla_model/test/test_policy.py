@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -111,14 +112,21 @@ def test_memory_does_not_grow_with_calls(policy):
 
 def test_nothing_keeps_a_policy_that_its_user_has_dropped():
     """On a GPU the next model would have to fit beside it until Python looks for cycles."""
-    policy = build_policy(tiny_config(), statistics(), RIG)
+    vision = tiny_config().vision.model_copy(update={"jpeg_quality": 95})
+    before = set(threading.enumerate())
+    policy = build_policy(tiny_config(vision=vision), statistics(), RIG)
     policy.predict(observation())
+    workers = set(threading.enumerate()) - before
+    assert workers
     parts = [weakref.ref(part) for part in (policy, policy.model, policy._runner)]
     gc.collect()
     gc.disable()
     try:
         del policy
         assert [part() for part in parts] == [None] * 3
+        for worker in workers:
+            worker.join(10)
+        assert not any(worker.is_alive() for worker in workers)
     finally:
         gc.enable()
 
