@@ -54,6 +54,42 @@ def test_inspect_json_counts(path, capsys):
     assert streams["cam_high"]["repeated"] == 6  # rows 0, 7, ... 35
 
 
+def test_many_episodes_are_summed_up(tmp_path, capsys):
+    def stale(rows):
+        for one in rows:
+            one.fresh[1] = False
+
+    good, bad = write(tmp_path / "a", rows=30), write(tmp_path / "b", rows=30, change=stale)
+    assert main(["inspect", str(good), str(bad)]) == 0
+    together = capsys.readouterr().out.split("together: ")[1].splitlines()
+    assert together == [
+        "2 episodes, 60 rows, 0.0 min",
+        "  quality: 1 good, 1 bad",
+        f"    bad: {bad}",
+        "  label: 2 success",
+    ]
+
+
+def test_names_that_would_clash_are_told_before_anything_is_made(tmp_path, capsys):
+    paths = [str(write(tmp_path / day, rows=3)) for day in ("monday", "tuesday")]
+    to = str(tmp_path / "to")
+    for words in (["video", "--to", to], ["convert", "to-jpeg", "--to", to], ["inspect", "--pictures", to]):
+        assert main([*words, *paths]) == 2
+        assert f"{paths[0]} and {paths[1]} would both become {to}/episode_0" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_pictures_overwrite_nothing_and_json_stays_json(path, tmp_path, capsys):
+    words = ["inspect", "--json", str(path), "--pictures", str(tmp_path / "look")]
+    assert main(words) == 0
+    json.loads(capsys.readouterr().out)
+    picture = tmp_path / "look" / "episode_0_cameras.png"
+    picture.write_text("somebody's")
+    assert main(words) == 1
+    assert f"{picture}: exists already; nothing is overwritten" in capsys.readouterr().err
+    assert picture.read_text() == "somebody's"
+
+
 def test_pictures(path, tmp_path, capsys):
     assert main(["inspect", str(path), "--pictures", str(tmp_path / "look")]) == 0
     for what in ("cameras", "joints", "quality"):

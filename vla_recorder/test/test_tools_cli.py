@@ -139,11 +139,14 @@ def shown_by(terminal) -> str:
             return text.decode()
 
 
-def test_long_work_shows_how_far_it_is(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "total"), [("convert to-jpeg {path} --to {to}", 150), ("validate --every-frame {path}", 600)]
+)
+def test_long_work_shows_how_far_it_is(tmp_path, words, total):
     path = write(tmp_path, rows=150, size=(240, 320))
-    process, terminal = on_terminal(["convert", "to-jpeg", path, "--to", tmp_path / "to"])
+    process, terminal = on_terminal(words.format(path=path, to=tmp_path / "to").split())
     shown = shown_by(terminal)
-    assert process.wait(60) == 0 and "episode_0.hdf5" in shown and "150" in shown and "%" in shown
+    assert process.wait(60) == 0 and "episode_0.hdf5" in shown and f"/{total} " in shown and "%" in shown
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path):

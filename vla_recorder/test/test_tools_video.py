@@ -8,7 +8,7 @@ from tool_episodes import names, picture, plain_act, write
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.tools.cli import main
-from vla_recorder.tools.mosaic import Mosaic
+from vla_recorder.tools.mosaic import Mosaic, _wrapped
 from vla_recorder.tools.video import codec, frame_times
 
 CAMERAS = ("cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist")
@@ -72,6 +72,41 @@ def test_what_is_written_on_it(tmp_path):
         red = (plain.picture(3) == (214, 39, 40)).all(axis=-1)
         assert red[96:, :128].sum() > 500 and not red[:96].any() and not red[:, 128:].any()
         assert not (plain.picture(4) == (214, 39, 40)).all(axis=-1).any()
+
+
+def test_long_texts_have_lines_of_their_own(tmp_path):
+    """Of one narrow camera, too; what is done just now comes before the task, which may be cut."""
+
+    def change(rows):
+        for row in rows:
+            row.images = {"cam_high": row.images["cam_high"]}
+            row.substep = "move the left gripper above the cube and wait until the other arm is clear"
+
+    streams = ["cam_high", "follower_left", "follower_right", "command"]
+    path = write(
+        tmp_path, rows=3, change=change, cameras={"cam_high": (120, 160)}, stream_names=streams, stream_topics=streams
+    )  # fmt: skip
+    with EpisodeReader(path) as episode:
+        mosaic = Mosaic(episode)
+        bar = mosaic.picture(0)[120:]
+        assert bar.shape[0] >= 4 * 13 and (bar[:, :4] < 30).all() and (bar[:, -4:] < 30).all(), (
+            "nothing is cut"
+        )
+        inked = (bar.max(axis=(1, 2)) > 200).astype(int)
+        assert (np.diff(inked, prepend=0) == 1).sum() == 4, "four lines"
+        lines = _wrapped("row 0   0.00 s   把方块递给右边的机械臂不要碰到桌子的边缘", 12, 148)
+        assert "".join(lines).replace(" ", "").endswith("边缘") and len(lines) > 1, "no spaces to break at"
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # pytest does not know of our filter
+def test_characters_that_no_font_has_are_told_once(tmp_path, capfd):
+    path = write(tmp_path, rows=3, instruction="cube \U000ffffd")
+    assert main(["video", str(path)]) == 0
+    assert main(["inspect", str(path), "--pictures", str(tmp_path)]) == 0
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(
+        "episode: no font here has \U000ffffd: boxes stand for it"
+    ), said
 
 
 def test_a_plain_act_file_of_three_cameras_and_a_scale(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,11 +17,16 @@ from vla_recorder.episode.reader import EpisodeReader
 _SAMPLES = 16  # JPEG frames of each camera that are decoded
 
 
-def problems(path: str | Path, every_frame: bool = False) -> list[str]:
+def problems(
+    path: str | Path,
+    every_frame: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
     """What keeps the form of the ACT family, raw or JPEG (or our additions, where present), from being right.
 
     Checks paths, dtypes, shapes, equal lengths, finite numbers, rising stamps, and that JPEG frames can be decoded:
-    some of each camera, or `every_frame`. Raw frames are read only then: any bytes are a picture.
+    some of each camera, or `every_frame`. Raw frames are read only then: any bytes are a picture. `progress` is told
+    how many frames are read, and of how many.
     """
     try:
         with EpisodeReader(path) as episode:
@@ -28,7 +34,7 @@ def problems(path: str | Path, every_frame: bool = False) -> list[str]:
             if layout.VLA in episode.file:
                 found += _ours(episode)
             found += [] if found else _contents(episode)
-            return found + (_frames(episode, every_frame) if not found else [])
+            return found + (_frames(episode, every_frame, progress) if not found else [])
     except (EpisodeError, OSError) as error:
         return [str(error) if str(path) in str(error) else f"{path}: cannot be read: {error}"]
 
@@ -129,16 +135,17 @@ def _lengths(episode: EpisodeReader) -> list[str]:
     return [f"{layout.COMPRESS_LEN} does not fit the frames of {int(bad.sum())} rows"] if bad.any() else []
 
 
-def _frames(episode: EpisodeReader, every_frame: bool) -> list[str]:
+def _frames(episode: EpisodeReader, every_frame: bool, progress: Callable[[int, int], None]) -> list[str]:
     """The first frame of each camera that cannot be read, or is of another size than the first one."""
     T, found = len(episode), []
     if not every_frame and episode.image_form == "raw":
         return []
     rows = range(T) if every_frame else sorted(set(np.linspace(0, T - 1, min(T, _SAMPLES)).astype(int)))
-    for camera in episode.camera_names:
+    for i, camera in enumerate(episode.camera_names):
         frames = episode.images(camera)
         try:
-            for t in rows:
+            for k, t in enumerate(rows):
+                progress(i * len(rows) + k, len(rows) * len(episode.camera_names))
                 if frames[t].shape != frames.shape[1:]:
                     found.append(
                         f"{layout.image_path(camera)}: row {t} is {frames[t].shape}, expected {frames.shape[1:]}"

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
+import warnings
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from vla_recorder.episode.reader import EpisodeReader
+from vla_recorder.tools.fonts import fonts, warn_of_missing
 
 STATE_COLOUR, ACTION_COLOUR, BAD_COLOUR = "#1f77b4", "#ff7f0e", "#d62728"
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # `warn_of_missing` says it once
+_CHARACTERS_PER_INCH = 10.0  # of a title
+
+
+def head(figure: Figure, text: str, **style) -> None:
+    """The title of a page, in as many lines as it needs."""
+    warn_of_missing(text)
+    width = round(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width) or [""]]
+    figure.suptitle("\n".join(lines), fontfamily=list(fonts()), **style)
 
 
 def fresh(episode: EpisodeReader, stream: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vla_recorder.episode import layout
@@ -32,6 +32,19 @@ def episodes_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise EpisodeError(f"{folder}: cannot be read: {error.strerror}") from error
     return sorted((path for path in names if layout.index_of(path) is not None), key=layout.index_of)
+
+
+def targets(paths: Iterable[Path], target_of: Callable[[Path], Path]) -> dict[Path, Path]:
+    """Source -> target for each path. Raises EpisodeError when two would have one target."""
+    sources: dict[Path, Path] = {}
+    for path in paths:
+        target = target_of(path)
+        if target in sources:
+            raise EpisodeError(
+                f"{sources[target]} and {path} would both become {target}: give each folder a target of its own"
+            )
+        sources[target] = path
+    return {source: target for target, source in sources.items()}
 
 
 def by_number(path: Path) -> list:

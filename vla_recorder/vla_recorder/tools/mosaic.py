@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.tools.drawing import fresh, times_s
+from vla_recorder.tools.fonts import font_of, warn_of_missing
 
 _STALE_RGB = (214, 39, 40)
-_TEXT_SHARE = 0.05  # of a camera's height
+_TEXT_SHARE = 0.04  # of a camera's height
+_LINE = 1.3  # from one line to the next, in text heights
+_CAPTION_LINES = 4  # at most: what is longer is cut
 
 
 class Mosaic:
@@ -32,8 +35,9 @@ class Mosaic:
         self._columns = math.ceil(math.sqrt(len(shapes)))
         lines = math.ceil(len(shapes) / self._columns)
         self._text_px = max(10, round(_TEXT_SHARE * self._cell[0]))
-        self._bar_px = round(1.6 * self._text_px) if overlay else 0
-        height, width = lines * self._cell[0] + self._bar_px, self._columns * self._cell[1]
+        self._width = self._columns * self._cell[1]
+        self._bar_px = round((0.3 + _LINE * self._longest_caption()) * self._text_px) if overlay else 0
+        height, width = lines * self._cell[0] + self._bar_px, self._width
         self.size = (height + height % 2, width + width % 2)
 
     def picture(self, t: int) -> np.ndarray:
@@ -46,8 +50,18 @@ class Mosaic:
             if self._overlay:
                 _blend(canvas, _text(name, self._text_px), y + 4, x + 6)
         if self._overlay:
-            _blend(canvas, _text(self._caption(t), self._text_px), self.size[0] - self._bar_px + 2, 6)
+            for i, line in enumerate(self._caption(t, self._episode.substeps[t])):
+                y = self.size[0] - self._bar_px + 2 + round(i * _LINE * self._text_px)
+                _blend(canvas, _text(line, self._text_px), y, 6)
         return canvas
+
+    def _longest_caption(self) -> int:
+        """In lines; the last row's number is the longest one."""
+        last = len(self._episode) - 1
+        texts = dict.fromkeys(self._episode.substeps)
+        for text in (self._episode.instruction, *texts):
+            warn_of_missing(text)
+        return max(len(self._caption(last, text)) for text in texts)
 
     def _place(self, cell: np.ndarray, image: np.ndarray, is_fresh: bool) -> None:
         scale = min(cell.shape[0] / image.shape[0], cell.shape[1] / image.shape[1])
@@ -62,17 +76,34 @@ class Mosaic:
             for edge in (cell[:border], cell[-border:], cell[:, :border], cell[:, -border:]):
                 edge[:] = _STALE_RGB
 
-    def _caption(self, t: int) -> str:
-        doing = self._episode.substeps[t]
+    def _caption(self, t: int, doing: str) -> list[str]:
         task = self._episode.instruction
-        text = task if doing == task else f"{task}: {doing}" if task else doing
-        return f"row {t}   {self._times_s[t]:.2f} s   {text}"
+        text = f"{doing}   [{task}]" if task not in ("", doing) else doing
+        caption = f"row {t}   {self._times_s[t]:.2f} s   {text}"
+        return _wrapped(caption, self._text_px, self._width - 12)[:_CAPTION_LINES]
+
+
+def _wrapped(text: str, pixels: int, width: int) -> list[str]:
+    """Lines of at most `width` pixels, broken at spaces where there are some: not every script has them."""
+    font, lines = _font(font_of(text), pixels), []
+    while len(text) > 1 and font.getlength(text) > width:
+        end = bisect_right(range(1, len(text)), width, key=lambda n: font.getlength(text[:n]))
+        space = text.rfind(" ", 0, max(1, end) + 1)
+        cut = space if space > 0 else max(1, end)
+        lines.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*lines, text]
+
+
+@lru_cache(maxsize=8)
+def _font(file: str, pixels: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, pixels)
 
 
 @lru_cache(maxsize=64)
 def _text(text: str, pixels: int) -> np.ndarray:
     """(height, width) uint8 coverage of a line of text. Not OpenCV's fonts: they know ASCII only."""
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), pixels)
+    font = _font(font_of(text), pixels)
     _left, _top, right, bottom = font.getbbox(text)
     mask = Image.new("L", (max(1, right), max(1, bottom)))
     ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=font)

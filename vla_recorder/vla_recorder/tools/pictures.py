@@ -17,6 +17,7 @@ from vla_recorder.tools.drawing import (
     BAD_COLOUR,
     STATE_COLOUR,
     fresh,
+    head,
     time_label,
     times_s,
     title,
@@ -52,7 +53,7 @@ def contact_sheet(episode: EpisodeReader, moments: int = 6) -> Figure:
     rows = np.unique(np.linspace(0, len(episode) - 1, moments).round().astype(int))
     cameras, at_s = episode.camera_names, times_s(episode)
     figure = Figure(figsize=(2.4 * len(rows) + 0.5, 1.9 * len(cameras) + 0.8), dpi=100, layout="constrained")
-    figure.suptitle(title(episode))
+    head(figure, title(episode))
     axes = figure.subplots(len(cameras), len(rows), squeeze=False)
     for line, camera in zip(axes, cameras, strict=True):
         frames = episode.images(camera)
@@ -73,7 +74,7 @@ def joint_plot(episode: EpisodeReader) -> Figure:
     columns = _columns(list(dict.fromkeys([*episode.state_names, *episode.action_names])))
     lines = max(map(len, columns))
     figure = Figure(figsize=(6.2 * len(columns), 1.25 * lines + 1.1), dpi=100, layout="constrained")
-    figure.suptitle(title(episode))
+    head(figure, title(episode))
     axes = figure.subplots(lines, len(columns), sharex=True, squeeze=False)
     for column, names in enumerate(columns):
         for cell, name in zip(axes[:, column], names, strict=False):

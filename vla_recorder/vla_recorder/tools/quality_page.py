@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.quality import Quality
-from vla_recorder.tools.drawing import BAD_COLOUR, STATE_COLOUR, fresh, time_label, times_s, title
+from vla_recorder.tools.drawing import BAD_COLOUR, STATE_COLOUR, fresh, head, time_label, times_s, title
 
 _LEAST_AGE_MS = 5.0  # of the axis: microseconds must not look like trouble
 _VERDICT_COLOUR = {"good": "#2ca02c", "check": "#b58900", "bad": BAD_COLOUR}
@@ -20,7 +20,8 @@ def quality_page(episode: EpisodeReader, quality: Quality) -> Figure:
     reasons = quality.reasons or ["nothing out of the ordinary"]
     height = 1.1 * len(names) + 1.5 + 0.2 * len(reasons) + 0.9
     figure = Figure(figsize=(12.0, height), dpi=100, layout="constrained")
-    figure.suptitle(
+    head(
+        figure,
         f"{title(episode)}\n{quality.verdict.upper()}: " + "\n".join(reasons),
         color=_VERDICT_COLOUR[quality.verdict],
         fontsize=11,

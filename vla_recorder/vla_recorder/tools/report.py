@@ -56,6 +56,22 @@ def text(report: dict) -> str:
     return "\n".join(lines)
 
 
+def overview(reports: list[dict]) -> str:
+    """Two or three lines on many episodes: how much there is, which of it is not good, what people said of it."""
+    rows, seconds = (sum(report[key] or 0 for report in reports) for key in ("rows", "seconds"))
+    lines = [f"together: {len(reports)} episodes, {rows} rows, {seconds / 60:.1f} min"]
+    for head, value in (
+        ("quality", lambda report: report["quality"]["verdict"] if report["quality"] else "not known"),
+        ("label", lambda report: report["label"]),
+    ):
+        by_value: dict[str, list[str]] = {}
+        for report in reports:
+            by_value.setdefault(value(report), []).append(report["path"])
+        lines.append(f"  {head}: " + ", ".join(f"{len(paths)} {what}" for what, paths in by_value.items()))
+        lines += [f"    {what}: {path}" for what in ("check", "bad") for path in by_value.get(what, [])]
+    return "\n".join(lines)
+
+
 def intervals(quality: dict) -> str:
     """A table: how many intervals between messages fell into which bin, as multiples of the expected interval."""
     edges = quality["interval_ratios"]

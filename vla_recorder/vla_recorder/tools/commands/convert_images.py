@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vla_recorder.episode.layout import JPEG_COLOURS
 from vla_recorder.tools.command import Command, add_files, for_each
-from vla_recorder.tools.files import find
+from vla_recorder.tools.files import find, targets
 from vla_recorder.tools.recode import recode
 
 
@@ -46,13 +46,14 @@ def _quality(text: str) -> int:
 
 
 def _run(options: argparse.Namespace, form: str, **how) -> int:
-    def one(path: Path) -> None:
-        target = options.to / path.name
-        recode(path, target, form, **how)
-        before, after = path.stat().st_size, target.stat().st_size
-        print(f"{path} -> {target}: {before / 1e6:.1f} MB -> {after / 1e6:.1f} MB", flush=True)
+    made = targets(find(options.files), lambda path: options.to / path.name)
 
-    return for_each(find(options.files), one)
+    def one(path: Path) -> None:
+        recode(path, made[path], form, **how)
+        before, after = path.stat().st_size, made[path].stat().st_size
+        print(f"{path} -> {made[path]}: {before / 1e6:.1f} MB -> {after / 1e6:.1f} MB", flush=True)
+
+    return for_each(made, one)
 
 
 TO_JPEG = Command(

@@ -9,7 +9,7 @@ from pathlib import Path
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.tools import report
 from vla_recorder.tools.command import Command, add_files, for_each
-from vla_recorder.tools.files import find
+from vla_recorder.tools.files import find, targets
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +24,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return for_each(find(options.files), lambda path: _inspect(path, options))
+    paths, summaries = find(options.files), []
+    if options.pictures:
+        targets(paths, lambda path: options.pictures / path.name.split(".")[0])
+    code = for_each(paths, lambda path: summaries.append(_inspect(path, options)))
+    if len(summaries) > 1 and not options.json:
+        print(report.overview(summaries))
+    return code
 
 
-def _inspect(path: Path, options: argparse.Namespace) -> None:
+def _inspect(path: Path, options: argparse.Namespace) -> dict:
     with EpisodeReader(path) as episode:
         summary = report.of_episode(episode)
         if options.json:
-            print(json.dumps(summary))
+            print(json.dumps(summary, ensure_ascii=False))
         else:
             print(report.text(summary))
             if summary["quality"]:
@@ -40,7 +46,9 @@ def _inspect(path: Path, options: argparse.Namespace) -> None:
             from vla_recorder.tools.pictures import save_pictures  # matplotlib takes a second to import
 
             for picture in save_pictures(episode, options.pictures):
-                print(f"  wrote {picture}")
+                if not options.json:
+                    print(f"  wrote {picture}")
+    return summary
 
 
 COMMAND = Command(

@@ -12,6 +12,7 @@ from vla_recorder.episode.recover import find_damaged
 from vla_recorder.episode.validate import problems
 from vla_recorder.tools.command import DONE, FAILED, Command, add_files
 from vla_recorder.tools.files import episodes_in, find
+from vla_recorder.tools.progress import bar
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     code, valid = DONE, []
     for path in find(options.files):
-        found = problems(path, options.every_frame)
+        found = _problems(path, options.every_frame)
         for problem in found:
             print(problem if problem.startswith(str(path)) else f"{path}: {problem}", flush=True)
             code = FAILED
@@ -37,6 +38,16 @@ def _run(options: argparse.Namespace) -> int:
     for note in _differences(valid):
         print(f"note: {note}")
     return code
+
+
+def _problems(path: Path, every_frame: bool) -> list[str]:
+    with bar(0, path.name, "frames") as progress:
+
+        def show(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done - progress.n)
+
+        return problems(path, every_frame, show)
 
 
 def _of_folder(folder: Path) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.tools.command import Command, add_files, for_each
-from vla_recorder.tools.files import find
+from vla_recorder.tools.files import find, targets
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +42,16 @@ def _scale(text: str) -> float:
 def _run(options: argparse.Namespace) -> int:
     from vla_recorder.tools.video import write_video  # PyAV and matplotlib take a second to import
 
-    def one(path: Path) -> None:
-        target = (options.to or path.parent) / f"{path.name.split('.')[0]}.mp4"
-        with EpisodeReader(path) as episode:
-            write_video(episode, target, options.scale, overlay=not options.plain)
-        print(f"{path} -> {target}: {target.stat().st_size / 1e6:.1f} MB", flush=True)
+    made = targets(
+        find(options.files), lambda path: (options.to or path.parent) / f"{path.name.split('.')[0]}.mp4"
+    )
 
-    return for_each(find(options.files), one)
+    def one(path: Path) -> None:
+        with EpisodeReader(path) as episode:
+            write_video(episode, made[path], options.scale, overlay=not options.plain)
+        print(f"{path} -> {made[path]}: {made[path].stat().st_size / 1e6:.1f} MB", flush=True)
+
+    return for_each(made, one)
 
 
 COMMAND = Command(
