@@ -92,7 +92,7 @@ def language_model(config: ModelConfig, prompt_tokens: int) -> Work:
     kv = llm.kv_heads * (D // llm.heads)
     products = 2 * D * D + 2 * D * kv + 3 * D * llm.mlp
     attention = 2 * D * S * (S + 1)  # scores and values, each 2 D per pair, half the pairs and the diagonal
-    states = (llm.layers + 1) * (config.task_tokens + config.query_tokens) * D
+    states = llm.layers * (config.task_tokens + config.query_tokens) * D
     return Work(
         flops=llm.layers * (2 * S * products + attention),
         weights=llm.layers * (products + D + 2 * kv + 2 * D) + D + (prompt_tokens + queries) * D,

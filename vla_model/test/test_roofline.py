@@ -56,6 +56,26 @@ def test_weights_are_the_models_less_what_is_folded_or_never_read(head, form, di
     assert parts["head"].weights == count("head.", stem) + folded
 
 
+@pytest.mark.parametrize(("head", "form"), [(head, form) for head in HEADS for form in FORMS])
+@pytest.mark.parametrize("cameras", [1, 3])
+@torch.no_grad()
+def test_activations_are_what_one_part_hands_to_the_next(cameras, head, form):
+    config = model_config(cameras, 25, 14, head, form)
+    model, (images, ids, state) = noisy_model(config), inputs(config)
+    fused, parts = [], roofline.work(config, len(PROMPT))
+    model.backbone.projector.register_forward_pre_hook(lambda _, given: fused.append(given[0].numel()))
+    tokens = model.backbone.patch_tokens(model.preprocess.normalize(images[None])).numel()
+    features = plain_features(model, images, ids)
+    read = sum(h.numel() for h in (*features.task_layers[1:], *features.query_layers[1:]))
+    chunk = model.head.sample(features, state).numel()
+    assert {name: part.activations for name, part in parts.items()} == {
+        "towers": images.numel() + fused[0],
+        "projector": fused[0] + tokens,
+        "language model": tokens + read,
+        "head": read + chunk,
+    }
+
+
 def test_published_size_is_near_the_facts_known_of_the_reference():
     """Two cameras, as estimated from the reference with its last blocks (29 of 767 GFLOP) and without attention."""
     parts = roofline.work(presets.published(("head", "wrist"), 8, 7, 8, 0.05))
