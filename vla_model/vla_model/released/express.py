@@ -23,7 +23,8 @@ def check_expressible(config: ModelConfig, statistics: Mapping) -> None:
     """CheckpointError naming every option with which a reader of the released form would see another model."""
     if config.constant_state == "zero" and not _constant_state(config, statistics):
         config = config.model_copy(update={"constant_state": "published"})  # the two agree
-    head = config.head.model_copy(update={"type": "l1", "step_embedding": False})
+    dual = config.head.type == "dual_arm"
+    head = config.head.model_copy(update={"step_embedding": False} | ({} if dual else {"type": "l1"}))
     plain = config.model_copy(update={"head": head})
     try:
         seen = infer.model_config(
@@ -35,7 +36,7 @@ def check_expressible(config: ModelConfig, statistics: Mapping) -> None:
         )
     except CheckpointError as error:
         raise CheckpointError(f"the released form has no place for this model: {error}") from error
-    free = _FREE | (_PRO_ALONE if config.head.block == "base" else set())
+    free = _FREE | ({"head.block"} if dual else _PRO_ALONE if config.head.block == "base" else set())
     ours, theirs = _flat(config.model_dump()), _flat(seen.model_dump())
     ours["task_tokens"], theirs["task_tokens"] = config.task_tokens, seen.task_tokens
     faults = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vla_model import presets
-from vla_model.config import LLMConfig, ModelConfig, TowerConfig, VisionConfig
+from vla_model.config import HeadConfig, LLMConfig, ModelConfig, TowerConfig, VisionConfig
 from vla_model.files import CheckpointError, explain
 from vla_model.released.names import DINOV2, HEAD, PROJECTOR, SIGLIP
 from vla_model.released.options import Options
@@ -25,11 +25,14 @@ _EXPECTED = {
     "use_fused_vision_backbone": True,
 }
 _Q, _FC2 = "action_queries.weight", f"{HEAD}.model.fc2.weight"
+_ARMS = tuple(f"{HEAD}.model.fc2_{arm}.weight" for arm in "LR")  # of derivatives with a dual-arm head
 
 
 def dims(shapes: Shapes, path: Path) -> tuple[int, int]:
     """Action and state values that the weights are made for."""
-    return _size(shapes, _FC2, 0, path), _size(shapes, f"{PROJECTOR}.fc1.weight", 1, path)
+    outputs = _ARMS if _ARMS[0] in shapes else (_FC2,)
+    actions = sum(_size(shapes, name, 0, path) for name in outputs)
+    return actions, _size(shapes, f"{PROJECTOR}.fc1.weight", 1, path)
 
 
 def model_config(
@@ -38,10 +41,7 @@ def model_config(
     """The config of a folder whose options are complete. CheckpointError names what this code cannot run."""
     _check_supported(config, path)
     action_dim, state_dim = dims(shapes, path)
-    block = f"{HEAD}.model.mlp_resnet_blocks.0"
-    pro, film = (
-        any(name.startswith(f"{block}.{part}") for name in shapes) for part in ("k_self", "film_gen")
-    )
+    head = _head(shapes, path)
     try:
         vision, llm = _vision(config, preprocessor, shapes, path), _llm(config, path)
         return presets.published(
@@ -54,8 +54,8 @@ def model_config(
             llm=llm,
             projector_hidden=4 * vision.width,
             action_queries=_size(shapes, _Q, 0, path),
-            fixed_task_tokens=options.task_tokens,
-            head=presets.published_head(block="pro" if pro else "base", film=film),
+            fixed_task_tokens=None if head.type == "dual_arm" else options.task_tokens,
+            head=head,
             normalization=options.normalization,
             gripper=options.gripper,
             gripper_dims=() if options.gripper == "none" else (action_dim - 1,),
@@ -63,6 +63,19 @@ def model_config(
         )
     except ValidationError as error:
         raise CheckpointError(f"{path}: {explain(error)}") from error
+
+
+def _head(shapes: Shapes, path: Path) -> HeadConfig:
+    """Base, Pro or dual-arm, by the names of the weights."""
+    if _ARMS[0] in shapes:
+        return presets.published_head(
+            type="dual_arm", arm_dims=tuple(_size(shapes, n, 0, path) for n in _ARMS)
+        )
+    block = f"{HEAD}.model.mlp_resnet_blocks.0"
+    pro, film = (
+        any(name.startswith(f"{block}.{part}") for name in shapes) for part in ("k_self", "film_gen")
+    )
+    return presets.published_head(block="pro" if pro else "base", film=film)
 
 
 def _check_supported(config: Mapping, path: Path) -> None:

@@ -86,7 +86,7 @@ class Link:
 
 
 def links(config: ModelConfig) -> list[Link]:
-    """All of an L1 model's weights."""
+    """All weights of an L1 model, or of one with the derivatives' dual-arm head."""
     return [
         *_dinov2(config.vision.dinov2.depth - 1),
         *_siglip(config.vision.siglip.depth - 1),
@@ -130,7 +130,7 @@ def unread_shapes(config: ModelConfig, read: Mapping[str, tuple[int, ...]]) -> d
         unread |= {name.replace(first, last): shape for name, shape in read.items() if name.startswith(first)}
         unread |= _linear(f"{prefix}.norm", tower.width)
     unread |= _attention_pool(f"{SIGLIP}.attn_pool", vision.siglip.width, vision.siglip.mlp)
-    if config.head.block == "pro" and not config.head.film:
+    if (config.head.type, config.head.block) == ("l1", "pro") and not config.head.film:
         for i in range(llm.layers):
             film = f"{HEAD}.model.mlp_resnet_blocks.{i}.film_gen.0"
             unread |= _linear(film, 2 * llm.width, llm.width)
