@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 from rclpy.serialization import serialize_message
@@ -11,6 +12,7 @@ from recorder_rig_publisher import PERIOD_NS, Publisher
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from test_recorder_node import check_rows
+from tool_episodes import names
 
 from vla_recorder.bags.load import Options, load
 from vla_recorder.bags.source import BagError
@@ -99,6 +101,43 @@ def test_unusable_messages_are_reported(tmp_path):
     assert any("follower_left" in text for text in told)
 
 
+def test_a_spoilt_message_is_one_that_cannot_be_used(tmp_path):
+    """A disk that failed where the length of `header.frame_id` stood."""
+    told, bag = [], write_bag(tmp_path / "bag")
+    with apsw.Connection(str(bag / "bag.db3")) as database:
+        (topic,) = database.execute("SELECT id FROM topics WHERE name LIKE '%follower_left%'").fetchone()
+        spoilt = "CAST(substr(data, 1, 12) || x'ffffff7f' || substr(data, 17) AS BLOB)"
+        database.execute(f"UPDATE messages SET data = {spoilt} WHERE topic_id = ? AND id % 3 = 0", (topic,))
+    path = load(bag, tmp_path / "episodes", load_rig(RIG), OPTIONS, told.append)
+    assert [text for text in told if "follower_left" in text and "is damaged: cannot be deserialised" in text]
+    with EpisodeReader(path) as episode:
+        assert len(episode) > ROWS / 2
+
+
+@pytest.mark.parametrize("storage", ["db3", "mcap"])
+def test_a_bag_that_was_cut_short_is_told_and_leaves_nothing(tmp_path, storage):
+    bag = write_bag(tmp_path / "bag", {"db3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}[storage])
+    file = bag / f"bag.{storage}"
+    with open(file, "r+b") as opened:
+        if storage == "mcap":
+            opened.truncate(file.stat().st_size // 2)
+        else:  # from the middle on: topics are at its beginning
+            opened.seek(file.stat().st_size // 2)
+            opened.write(bytes(file.stat().st_size // 2))
+    with pytest.raises(BagError, match=r"cannot be read: .*if it was cut short"):
+        load(bag, tmp_path / "episodes", load_rig(RIG), OPTIONS)
+    assert not (tmp_path / "episodes").exists() or names(tmp_path / "episodes") == []
+
+
+def test_two_recordings_in_one_bag_are_not_one_episode(tmp_path):
+    """An hour of rows in between, without anything in them, would fill the disk."""
+    ks = [*range(FIRST_K, FIRST_K + 20), *range(FIRST_K + 180_000, FIRST_K + 180_020)]
+    bag = write_bag(tmp_path / "bag", ks=ks)
+    with pytest.raises(BagError, match="says nothing for 3600 s in its middle: split it"):
+        load(bag, tmp_path / "episodes", load_rig(RIG), OPTIONS)
+    assert names(tmp_path / "episodes") == []
+
+
 def test_missing_topics_are_named_with_what_there_is(tmp_path):
     bag = write_bag(tmp_path / "bag", namespace="/left_room", ks=range(FIRST_K, FIRST_K + 20))
     with pytest.raises(BagError, match=r"no topic /.*cam_high.*The bag has: /left_room/"):
@@ -114,7 +153,7 @@ def test_a_bag_without_a_whole_row_leaves_nothing_under_a_final_name(tmp_path):
     bag = write_bag(tmp_path / "bag", modes={FIRST_K: {"cam_low": "dead"}}, ks=range(FIRST_K, FIRST_K + 80))
     with pytest.raises(BagError, match=r"no complete row.*cam_low .*: 0"):
         load(bag, tmp_path / "episodes", load_rig(RIG), OPTIONS)
-    assert not list((tmp_path / "episodes").glob("*.hdf5"))
+    assert names(tmp_path / "episodes") == []
 
 
 def test_the_command_line(tmp_path, capsys):

@@ -32,9 +32,13 @@ class BagStream:
 
     def add(self, data: bytes, store: Callable[[int, object], str]) -> None:
         """Store one serialised message; `store` returns why it cannot be used, or nothing."""
-        message = deserialize_message(bytes(data), self.kind)
-        at_ns = stamp_ns(message.header.stamp)
         self.count.received += 1
+        try:
+            message = deserialize_message(bytes(data), self.kind)
+        except RuntimeError:  # RMWError; its text differs from message to message
+            self.reject("is damaged: cannot be deserialised")
+            return
+        at_ns = stamp_ns(message.header.stamp)
         problem = "header.stamp is zero" if at_ns == 0 else store(at_ns, message)
         if problem:
             self.reject(problem)

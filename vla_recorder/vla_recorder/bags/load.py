@@ -23,6 +23,7 @@ from vla_rig.joints import JointError
 from vla_rig.rig import Rig
 
 PATIENCE_S = 1.0
+LONGEST_SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,15 @@ def load(
 def _rows(source: BagSource, rig: Rig, rows: RigRows, progress: Callable[[float], None]) -> Iterator[Row]:
     """From the first row that is whole, as live, to the last that every stream reaches. BagError when there is none."""
     period_ns, patience_ns = round(1e9 / rig.control_rate_hz), round(PATIENCE_S * 1e9)
-    next_ns, begun = None, False
+    next_ns, begun, before_ns = None, False, None
     for log_ns, share in source.feed():
         progress(share)
+        silence_s = 0.0 if before_ns is None else (log_ns - before_ns) * 1e-9
+        before_ns = log_ns
+        if silence_s > LONGEST_SILENCE_S:
+            raise BagError(
+                f"{source.bag}: says nothing for {silence_s:.0f} s in its middle: split it into its recordings"
+            )
         if next_ns is None:
             next_ns = grid_at_or_after(log_ns - patience_ns, period_ns)
         while rows.settled(next_ns) or log_ns > next_ns + patience_ns:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw  # rosbags reads db3 with it, and lets its errors through
 from rosbags.rosbag2 import Reader, ReaderError
 
 from vla_recorder.bags.inputs import BagCommands, BagInputs, Report
@@ -27,11 +29,8 @@ class BagSource:
     def __init__(self, bag: Path, rig: Rig, action_from: str, namespace: str, report: Report) -> None:
         self.bag = bag
         self._namespace, self._needs_command = namespace.strip("/"), action_from == "command"
-        try:
-            with Reader(bag) as reader:
-                self._types = {connection.topic: connection.msgtype for connection in reader.connections}
-        except (ReaderError, OSError) as error:
-            raise BagError(f"{bag}: cannot be read: {error}") from error
+        with self._reading() as reader:
+            self._types = {connection.topic: connection.msgtype for connection in reader.connections}
         needed = list(dict.fromkeys(channel.source for channel in rig.state))
         if not self._needs_command:
             needed += [source for source in rig.leader_sources if source not in needed]
@@ -46,16 +45,22 @@ class BagSource:
         for part in self._parts():
             for name, stream in part.streams.items():
                 targets.setdefault(stream.topic, []).append((part, name))
+        with self._reading() as reader:
+            wanted = [connection for connection in reader.connections if connection.topic in targets]
+            start, total = reader.start_time, max(1, reader.duration)
+            for connection, log_ns, data in reader.messages(wanted):
+                for part, name in targets[connection.topic]:
+                    part.add(name, data)
+                yield log_ns, (log_ns - start) / total
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reader]:
         try:
             with Reader(self.bag) as reader:
-                wanted = [connection for connection in reader.connections if connection.topic in targets]
-                start, total = reader.start_time, max(1, reader.duration)
-                for connection, log_ns, data in reader.messages(wanted):
-                    for part, name in targets[connection.topic]:
-                        part.add(name, data)
-                    yield log_ns, (log_ns - start) / total
-        except (ReaderError, OSError) as error:
-            raise BagError(f"{self.bag}: cannot be read: {error}") from error
+                yield reader
+        except (ReaderError, OSError, apsw.Error) as error:
+            hint = "if it was cut short, `ros2 bag reindex` (db3) or `mcap recover` may mend it"
+            raise BagError(f"{self.bag}: cannot be read: {error}; {hint}") from error
 
     def received(self) -> str:
         """How many messages of each stream were found."""
