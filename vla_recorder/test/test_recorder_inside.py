@@ -62,7 +62,7 @@ def test_an_episode_that_the_disk_loses_after_it_was_closed_is_told(inside):
     with mock.patch.object(TransactionalFile, "settle", side_effect=refusal):
         inside.record()
         assert recorder.stop(Ending("operator"))["saved"]
-        wait_until(lambda: recorder._watch() or recorder.status_message().state == EpisodeStatus.STATE_FAULT)
+        wait_until(lambda: recorder._look() or recorder.status_message().state == EpisodeStatus.STATE_FAULT)
     assert "may have lost data: [Errno 5] Input/output error" in recorder.status_message().reason
 
 

@@ -13,8 +13,6 @@ from rclpy.parameter import Parameter
 
 from vla_msgs.msg import EpisodeStatus, PolicyStatus
 from vla_recorder.episode.layout import EpisodeError
-from vla_recorder.episode.recover import find_damaged
-from vla_recorder.episode.writer import EpisodeWriter
 from vla_recorder.finished import in_trash
 from vla_recorder.folder import OwnFolder
 from vla_recorder.gesture import StartGesture, gripper_reader
@@ -27,6 +25,7 @@ from vla_recorder.streams import Streams
 from vla_recorder.take import Ending, Take
 from vla_recorder.texts import check_length
 from vla_recorder.tools import report as reports
+from vla_recorder.watch import Watch
 from vla_rig import qos
 from vla_rig.diagnostics import RigDiagnostics
 from vla_rig.joints import JointError, VectorReader
@@ -53,15 +52,13 @@ class Recorder(Node):
         except (RigError, EpisodeError) as error:
             raise UserError(str(error)) from None
         self._fault = ""
-        self._failing: set[str] = set()
-        self._syncing: list[EpisodeWriter] = []  # saved, and perhaps not on the disk yet
-        self._namesakes = 0
         self._streams = Streams(self, self.rig, self._value("action_from"))
         try:
             self._maker = TakeMaker(self, self.rig, self._streams)
         except JointError as error:
             raise UserError(f"action_from is 'leader', but {error}") from None
         self.session = Session(self._begin)
+        self._watch = Watch(self, self.session, self._streams)
         self._gesture = StartGesture(self._value("gesture_hold_s"))
         self._grippers = self._gripper_reader()
         self.create_subscription(PolicyStatus, "policy/status", self._on_policy, qos.reliable(5))
@@ -69,20 +66,11 @@ class Recorder(Node):
         self._diagnostics = RigDiagnostics(self, self.rig.name, self._streams.inputs, own=self._diagnosis)
         Services(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(STATUS_PERIOD_S, self._watch, clock=steady)
+        self.create_timer(STATUS_PERIOD_S, self._look, clock=steady)
         self.create_timer(_TICK_S, self._tick, clock=steady)
         self._publish_status()
         self.get_logger().info(f"rig {self.rig.name}; episodes go to {self._folder}")
-        self._tell_of_unfinished()
-
-    def _tell_of_unfinished(self) -> None:
-        """What a recorder before this one left, which people may not know of."""
-        count = len(find_damaged(self._folder))
-        if count:
-            self.get_logger().warning(
-                f"{self._folder} has {count} unfinished episode{'s' if count > 1 else ''}; to make whole ones of them: "
-                f"ros2 run vla_recorder episode recover {self._folder}"
-            )
+        self._watch.tell_of_unfinished(self._folder)
 
     def _gripper_reader(self) -> VectorReader | None:
         if not self._value("start_gesture"):
@@ -208,7 +196,7 @@ class Recorder(Node):
         if not report["saved"] and not trashed:
             self._fault = report["end_reason"]
         if report["saved"]:
-            self._syncing.append(take.writer)
+            self._watch.saved(take.writer)
         state = "saved" if report["saved"] else "discarded" if trashed else "NOT FINISHED"
         log = self.get_logger().info if report["saved"] or trashed else self.get_logger().error
         if report["rows"]:
@@ -258,43 +246,11 @@ class Recorder(Node):
         self.start()
         return True
 
-    def _watch(self) -> None:
-        """Every half second: tell the operator which streams began to fail and which recovered."""
-        recording = self.session.recording
-        problems = dict(self.session.take.problems) if recording else {}
-        topics = {name: count.topic for name, count in self._streams.counts().items()}
-        begun = recording and self.session.take.rows
-        effect = "its rows are marked" if begun else "the first row waits for it"
-        for stream in problems.keys() - self._failing:
-            problem = problems[stream].removeprefix(f"{topics[stream]}: ")
-            self.get_logger().warning(f"{stream} ({topics[stream]}): {problem}; {effect}")
-        for stream in self._failing - problems.keys() if recording else ():
-            self.get_logger().info(f"{stream}: healthy again")
-        self._failing = set(problems)
-        self._warn_of_namesakes()
-        self._tell_of_unsynced()
+    def _look(self) -> None:
+        """Every half second."""
+        self._watch.look()
+        self._fault = self._watch.lost() or self._fault
         self._publish_status()
-
-    def _tell_of_unsynced(self, patience_s: float = 0.0) -> None:
-        """Of saved episodes that the disk lost on their way."""
-        for writer in self._syncing.copy():
-            try:
-                if not writer.wait_synced(patience_s):
-                    continue
-            except EpisodeError as error:
-                self._fault = str(error)
-                self.get_logger().error(str(error))
-            self._syncing.remove(writer)
-
-    def _warn_of_namesakes(self) -> None:
-        own = (self.get_name(), self.get_namespace())
-        namesakes = self.get_node_names_and_namespaces().count(own) - 1
-        if namesakes > self._namesakes:
-            self.get_logger().warning(
-                f"another node is named {self.get_fully_qualified_name()}: a service call may reach either. "
-                "Give one a name of its own: --ros-args -r __node:=recorder_2"
-            )
-        self._namesakes = namesakes
 
     def status_message(self) -> EpisodeStatus:
         """The present state, for the topic and the terminal."""
@@ -334,5 +290,5 @@ class Recorder(Node):
         with contextlib.suppress(EpisodeError):  # it has just ended by itself
             if self.session.state is not State.IDLE:
                 self.stop(Ending("interrupted"))
-        self._tell_of_unsynced(SYNC_S)
+        self._watch.wait_synced(SYNC_S)
         self._own.release()
