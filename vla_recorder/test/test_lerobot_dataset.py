@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from recorder_episodes import header, row
-from tool_episodes import run_episode
+from tool_episodes import names, run_episode
 
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.reader import EpisodeReader
@@ -22,6 +22,7 @@ from vla_recorder.lerobot.load import DataSet, load
 from vla_recorder.lerobot.statistics import ImageStatistics, of_vectors
 from vla_recorder.lerobot.video import read_frames
 from vla_recorder.quality import quality_of
+from vla_recorder.tools.cli import main
 
 LENGTHS = (7, 4, 9)
 FPS = 50
@@ -221,6 +222,42 @@ def test_a_damaged_data_set_is_named(data_set, tmp_path, damage):
     with pytest.raises(LeRobotError, match=str(path if damage != "version" else "format v2.1")):
         list(load(broken, tmp_path / "out"))
     assert not list((tmp_path / "out").glob("*.hdf5")), "no half episode under a final name"
+
+
+FILES = (
+    "meta/info.json",
+    "meta/vla.json",
+    "meta/tasks.parquet",
+    "meta/episodes/chunk-000/file-000.parquet",
+    "data/chunk-000/file-000.parquet",
+    f"videos/{CAMERA}/chunk-000/file-000.mp4",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_file_that_is_cut_or_missing_is_named_in_one_line(data_set, tmp_path, name, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(data_set, broken)
+    path, out = broken / name, tmp_path / "out"
+    for damage in (lambda: os.truncate(path, path.stat().st_size // 3), path.unlink):
+        damage()
+        if name == "meta/vla.json" and not path.exists():
+            continue  # a data set of others has none
+        assert main(["convert", "from-lerobot", str(broken), "--to", str(out)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"episode: {path if path.exists() or name != FILES[3] else broken}: "), said
+        assert not out.exists() or names(out) == []
+
+
+@pytest.mark.parametrize("key", ["fps", "data_path", "video_path"])
+def test_what_info_has_to_say(data_set, tmp_path, key):
+    broken = tmp_path / "broken"
+    shutil.copytree(data_set, broken)
+    info = json.loads((broken / "meta/info.json").read_text())
+    del info[key]
+    (broken / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(LeRobotError, match=f"meta/info.json: has no {key}"):
+        DataSet(broken)
 
 
 def test_nothing_is_overwritten(data_set, episodes):

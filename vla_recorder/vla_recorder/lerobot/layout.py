@@ -102,9 +102,27 @@ def write_texts(path: Path, texts: list[str], column: str) -> None:
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
 
 
+def read_table(path: Path, **how) -> pa.Table:
+    """`pq.read_table`, with errors that name the file: LeRobotError."""
+    try:
+        return pq.read_table(path, **how)
+    except FileNotFoundError:
+        raise LeRobotError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowException) as error:
+        raise LeRobotError(f"{path}: cannot be read: {error}") from error
+
+
+def read_json(path: Path) -> dict:
+    """Raises LeRobotError."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise LeRobotError(f"{path}: cannot be read: {error}") from error
+
+
 def read_texts(path: Path, column: str) -> dict[int, str]:
     """Number -> text of a tasks.parquet."""
-    table = pq.read_table(path)
+    table = read_table(path)
     names = [name for name in table.column_names if name != column]
     if column not in table.column_names or len(names) != 1:
         raise LeRobotError(

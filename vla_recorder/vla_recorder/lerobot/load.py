@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vla_recorder.episode.layout import COMMAND_SOURCES, EpisodeHeader, Row
 from vla_recorder.lerobot import layout
@@ -53,6 +52,9 @@ class DataSet:
         version = self.info.get("codebase_version")
         if version != layout.VERSION:
             raise LeRobotError(f"{self.folder}: format {version}, expected {layout.VERSION}")
+        unknown = [key for key in ("fps", "data_path", "video_path") if key not in self.info]
+        if unknown:
+            raise LeRobotError(f"{self.folder / layout.INFO}: has no {', '.join(unknown)}")
         missing = [name for name in (layout.STATE, layout.ACTION) if name not in self.features]
         if missing:
             raise LeRobotError(
@@ -64,10 +66,7 @@ class DataSet:
 
     @cached_property
     def info(self) -> dict:
-        try:
-            return json.loads((self.folder / layout.INFO).read_text())
-        except (OSError, ValueError) as error:
-            raise LeRobotError(f"{self.folder}: not a LeRobot data set: {error}") from error
+        return layout.read_json(self.folder / layout.INFO)
 
     @property
     def features(self) -> dict[str, dict]:
@@ -90,8 +89,9 @@ class DataSet:
         paths = sorted(self.folder.glob("meta/episodes/*/*.parquet"))
         if not paths:
             raise LeRobotError(f"{self.folder}: no meta/episodes/*/*.parquet")
-        names = [n for n in pq.read_schema(paths[0]).names if not n.startswith("stats/")]
-        rows = [row for path in paths for row in pq.read_table(path, columns=names).to_pylist()]
+        tables = [layout.read_table(path) for path in paths]
+        names = [name for name in tables[0].column_names if not name.startswith("stats/")]
+        rows = [row for table in tables for row in table.select(names).to_pylist()]
         return sorted(rows, key=lambda row: row["episode_index"])
 
     @cached_property
@@ -103,7 +103,7 @@ class DataSet:
         path = self.folder / layout.OURS
         if not path.exists():
             return [{}] * len(self)
-        ours = json.loads(path.read_text())["episodes"]
+        ours = layout.read_json(path).get("episodes", [])
         if len(ours) != len(self):
             raise LeRobotError(f"{path} describes {len(ours)} episodes, the data set has {len(self)}")
         return ours
@@ -166,7 +166,7 @@ class DataSet:
             chunk_index=episode["data/chunk_index"], file_index=episode["data/file_index"]
         )
         index = episode["episode_index"]
-        table = pq.read_table(path, filters=[("episode_index", "=", index)])
+        table = layout.read_table(path, filters=[("episode_index", "=", index)])
         if table.num_rows != episode["length"]:
             raise LeRobotError(
                 f"{path}: {table.num_rows} rows of episode {index}, expected {episode['length']}"

@@ -72,9 +72,11 @@ class VideoWriter:
 
 
 def read_frames(path: Path, start_s: float, count: int, fps: float) -> Iterator[np.ndarray]:
-    """`count` frames (H, W, 3) uint8 RGB, the first shown at start_s. ValueError when the file has fewer."""
+    """`count` frames (H, W, 3) uint8 RGB, the first shown at start_s. ValueError when the file has none, or fewer."""
     found = 0
     with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise ValueError("has no video stream")
         stream = container.streams.video[0]
         container.seek(round(start_s / stream.time_base), stream=stream, backward=True)
         for frame in container.decode(stream):
