@@ -175,6 +175,13 @@ def test_renumber_refuses_where_somebody_records_or_left_something(tmp_path, cap
     (folder / "episode_0.hdf5.partial").touch()
     assert main(["renumber", str(folder)]) == 2
     assert "episode_0.hdf5.partial: is unfinished; run `episode recover" in capsys.readouterr().err
+    source = folder_of(tmp_path / "source", [1])
+    for left in ("episode_0.hdf5.partial", "episode_0.hdf5.journal"):
+        (target := tmp_path / left / "day").mkdir(parents=True)
+        (target / left).touch()
+        assert main(["merge", str(source), "--to", str(target)]) == 2
+        assert f"{left}: is unfinished; run `episode recover" in capsys.readouterr().err
+        assert [path.name for path in target.iterdir()] == [left]
     assert main(["renumber", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists() and "is not a folder" in capsys.readouterr().err
     assert (folder / "episode_1.hdf5").read_text() == "1"

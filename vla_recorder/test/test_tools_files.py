@@ -82,6 +82,15 @@ def test_nothing_is_overwritten_not_even_what_comes_meanwhile(tmp_path):
     assert names(tmp_path) == ["made.bin"] and final.read_bytes() == b"yours"
 
 
+def test_the_number_of_an_unfinished_episode_is_not_given_away(tmp_path):
+    """The new file would be read together with the other one's journal."""
+    (tmp_path / "episode_2.hdf5.journal").touch()
+    with pytest.raises(EpisodeError, match="an unfinished episode has this number"):
+        with new_file(tmp_path / "episode_2.hdf5"):
+            pass
+    assert names(tmp_path) == ["episode_2.hdf5.journal"]
+
+
 def test_two_at_once_do_not_share_a_file(tmp_path):
     with new_file(tmp_path / "made.bin") as partial:
         partial.write_bytes(b"first")

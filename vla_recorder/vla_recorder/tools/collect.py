@@ -34,9 +34,10 @@ def plan_merge(sources: Iterable[Path], folder: Path) -> list[Step]:
 
     A source that is in the folder already, by a second name or as a copy, is left out: a second run finishes a killed
     one.
-    Raises EpisodeError when the folder's own numbers have gaps, or when a source is unfinished or lies in the
-    folder already.
+    Raises EpisodeError when the folder's own numbers have gaps, when something in it or a source is unfinished, or
+    when a source lies in the folder already.
     """
+    _refuse_unfinished(folder)
     present = episodes_in(folder) if folder.exists() else []
     if [layout.index_of(path) for path in present] != list(range(len(present))):
         raise EpisodeError(f"{folder}: its numbers have gaps; run `episode renumber {folder}` first")
@@ -81,14 +82,17 @@ def plan_renumber(folder: Path) -> list[Step]:
 
     Raises EpisodeError when an unfinished episode would keep its number.
     """
-    unfinished = sorted(folder.glob("episode_*.partial")) + sorted(
-        folder.glob(f"episode_*{layout.JOURNAL_SUFFIX}")
-    )
-    if unfinished:
-        raise EpisodeError(f"{unfinished[0]}: is unfinished; run `episode recover {folder}` first")
+    _refuse_unfinished(folder)
     numbered = enumerate(episodes_in(folder))
     steps = [Step(path, layout.episode_path(folder, number)) for number, path in numbered]
     return [step for step in steps if step.source != step.target]
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """A file that gets the number of an unfinished episode would be taken for a part of it."""
+    for suffix in (layout.PARTIAL_SUFFIX, layout.JOURNAL_SUFFIX):
+        for path in sorted(folder.glob(f"episode_*{suffix}")):
+            raise EpisodeError(f"{path}: is unfinished; run `episode recover {folder}` first")
 
 
 def renumber(folder: Path) -> list[Step]:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from vla_recorder.episode import layout
 from vla_recorder.episode.disk import sync_folder
 from vla_recorder.episode.layout import EpisodeError, EpisodeHeader, Row
 from vla_recorder.episode.writer import EpisodeWriter
@@ -72,6 +73,9 @@ def _claimed(final: Path, create: Callable[[Path], int], remove: Callable) -> It
     partial = final.with_name(f".{final.name}{SUFFIX}")
     if final.exists():
         raise EpisodeError(f"{final}: exists already; nothing is overwritten")
+    index = layout.index_of(final)
+    if index is not None and layout.journal_path(final.parent, index).exists():
+        raise EpisodeError(f"{final}: an unfinished episode has this number; see `episode recover --help`")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(partial, remove)
