@@ -101,6 +101,10 @@ class Scene:
             assert time.monotonic() < deadline_s, f"not in time: {what}; last status: {self.status}"
             self._executor.spin_once(timeout_sec=0.05)
 
+    def spin_for(self, seconds):
+        end_s = time.monotonic() + seconds
+        self.spin(lambda: time.monotonic() > end_s)
+
     def call(self, client, request):
         future = client.call_async(request)
         self.spin(future.done)

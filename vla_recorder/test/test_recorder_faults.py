@@ -70,7 +70,8 @@ def test_a_camera_and_an_arm_whose_drivers_die_and_come_back(stage):
     recorder = stage.recorder()
     path = stage.start().path
     stage.until_rows(20)
-    dying.kill()
+    stage.tell(dying, die=True)
+    assert dying.wait(DEADLINE_S) == -signal.SIGKILL
     for stream, text in (("cam_low", "s old, limit 0.2 s"), ("follower_left", "s old, limit 0.1 s")):
         stage.spin(lambda stream=stream, text=text: text in stage.stream(stream).reason)
     until_new_rows(stage)
@@ -186,6 +187,8 @@ def test_a_killed_recorder_loses_less_than_a_second(stage):
     # what this machine's disk has not taken yet is another matter
     stage.spin(lambda: stage.status.rows >= 100 and stage.status.queue_fill == 0)
     rows = stage.status.rows
+    # not while it hands over this very status: its lock in shared memory would stay, and we hear nothing any more
+    stage.spin_for(0.1)
     recorder.kill()
     recorder.communicate()
     assert not path.exists() and path.with_name(path.name + ".partial").exists()
