@@ -78,6 +78,8 @@ def test_there_and_back_gives_every_tensor_bit_for_bit(released, ours, tmp_path)
     assert {path.name for path in (tmp_path / "back").iterdir()} == names
     for name in ("dataset_statistics.json", "preprocessor_config.json", "tokenizer.json"):
         assert json.loads((tmp_path / "back" / name).read_text()) == json.loads((released / name).read_text())
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert config["norm_stats"] == json.loads((released / "dataset_statistics.json").read_text())
 
 
 def test_lm_head_and_negative_zeros_come_back_too(released, tmp_path):
