@@ -88,7 +88,7 @@ class Cuda:
     """A GPU, bfloat16."""
 
     dtype = torch.bfloat16
-    tolerance = 0.2  # two roundings; on a CPU in bfloat16, full size: 0.03 to 0.05. Other images make 1 and more
+    tolerance = 0.2  # full size in bfloat16 on a CPU: 0.03 to 0.05; other images make 1 and more
 
     def __init__(self, device: torch.device) -> None:
         self.device = torch.device("cuda", device.index or 0)
