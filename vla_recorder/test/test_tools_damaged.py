@@ -69,6 +69,18 @@ def test_validate_reads_the_texts(tmp_path):
     assert problem.startswith(f"{path}: is damaged: 'utf-8' codec")
 
 
+def test_validate_wants_messages_in_their_order(tmp_path):
+    path = write(tmp_path, rows=12)
+    with h5py.File(path, "r+") as file:
+        file["vla/streams/stamp_ns"][8, 4] -= 50_000_000
+    assert problems(path) == ["/vla/streams/stamp_ns: follower_left goes back at row 8"]
+    with h5py.File(path, "r+") as file:
+        file["vla/streams/fresh"][8, 4] = (
+            False  # of a clock that was set back: the row says that it is of no use
+        )
+    assert problems(path) == []
+
+
 def test_only_what_hdf5_says_is_the_files_fault(tmp_path):
     path = write(tmp_path, rows=3)
     with pytest.raises(KeyError, match="a mistake of the program"), EpisodeReader(path):

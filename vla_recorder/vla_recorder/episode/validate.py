@@ -33,7 +33,7 @@ def problems(
             found = _root(episode) + _floats(episode) + _images(episode) + _texts(episode)
             if layout.VLA in episode.file:
                 found += _ours(episode)
-            found += [] if found else _contents(episode)
+            found += [] if found else _contents(episode) + _stream_stamps(episode)
             return found + (_frames(episode, every_frame, progress) if not found else [])
     except (EpisodeError, OSError) as error:
         return [str(error) if str(path) in str(error) else f"{path}: cannot be read: {error}"]
@@ -185,6 +185,18 @@ def _contents(episode: EpisodeReader) -> list[str]:
             read()
         except (yaml.YAMLError, ValueError) as error:
             found.append(f"{what} is damaged: {error}")
+    return found
+
+
+def _stream_stamps(episode: EpisodeReader) -> list[str]:
+    """Rows use newer messages, or the same again; one that is not fresh may be of a clock that was set back."""
+    found = []
+    for i, name in enumerate(episode.stream_names):
+        stamps_ns = episode.stream_stamps_ns[:, i]
+        used = np.flatnonzero(episode.fresh[:, i] & (stamps_ns != layout.NO_STAMP))
+        back = np.flatnonzero(np.diff(stamps_ns[used]) < 0)
+        if back.size:
+            found.append(f"{layout.STREAM_STAMP}: {name} goes back at row {used[back[0] + 1]}")
     return found
 
 
