@@ -11,7 +11,7 @@ from recorder_harness import RIG
 from test_recorder_backlog import come_to
 from test_recorder_take import HandDriven, wait_until
 
-from vla_msgs.msg import EpisodeStatus
+from vla_msgs.msg import EpisodeStatus, RigCommand
 from vla_recorder.episode.layout import EpisodeError
 from vla_recorder.episode.transactions import TransactionalFile
 from vla_recorder.node import Recorder
@@ -94,6 +94,19 @@ def test_a_label_for_an_episode_without_rows_is_no_success(inside):
     inside.recorder.start()
     with pytest.raises(EpisodeError, match=r"not saved: .*before the first row"):
         inside.recorder.label("success")
+
+
+def test_the_command_says_what_is_wrong_with_it_and_no_longer_than_it_is(inside):
+    commands, names = inside.recorder._streams.commands, inside.recorder.rig.action_names
+    now_ns = inside.recorder.get_clock().now().nanoseconds
+    assert commands.status(now_ns).reason == "nothing received: nobody publishes it"
+    commands.history.push(now_ns, None)
+    assert commands.status(now_ns).reason == ""
+    assert commands.status(now_ns + 2_000_000_000).reason == "2.000 s old, limit 0.1 s: nobody publishes it"
+    commands._store(RigCommand(names=names))
+    assert commands.status(now_ns).reason == "0 requested and 0 sent values"
+    commands.history.push(now_ns + 9_000_000_000, None)
+    assert commands.status(now_ns + 9_000_000_000).reason == ""
 
 
 def test_how_long_the_disk_lasts_is_unknown_before_the_first_jpeg(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 
@@ -10,12 +11,15 @@ from rclpy.node import Node
 
 from vla_msgs.msg import RigCommand, StreamStatus
 from vla_rig import qos
-from vla_rig.inputs import StreamCount, stamp_ns
+from vla_rig.align import of_another_clock, too_old
+from vla_rig.inputs import REJECTION_SHOWN_NS, StreamCount, stamp_ns
 from vla_rig.rig import Rig
 from vla_rig.subscribe import EveryMessage, silence
 
 COMMAND = COMMAND_TOPIC = "command"
 """Name of the stream, and its topic."""
+IN_FORCE_PERIODS = 5
+"""A command older than this many control periods is no longer in force."""
 _CLOCK_BACK_NS = 1_000_000_000
 
 
@@ -74,6 +78,7 @@ class CommandInput:
 
     def __init__(self, node: Node, rig: Rig) -> None:
         self._log, self._clock, self._names = node.get_logger(), node.get_clock(), rig.action_names
+        self._limit_s = IN_FORCE_PERIODS / rig.control_rate_hz
         self.history = CommandHistory(capacity=round(2 * rig.control_rate_hz))
         self.count = StreamCount(COMMAND_TOPIC)
         self._node = node
@@ -93,11 +98,12 @@ class CommandInput:
 
     def _reject(self, reason: str) -> None:
         self.count.rejected += 1
-        self.count.reason = reason
+        self.count.reason, self.count.rejected_ns = reason, self._clock.now().nanoseconds
         self._log.warning(f"{COMMAND_TOPIC}: {reason}", throttle_duration_sec=5.0)
 
     def status(self, now_ns: int) -> StreamStatus:
         newest_ns = self.history.newest_ns
+        age_s = float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9
         return StreamStatus(
             name=COMMAND,
             topic=COMMAND_TOPIC,
@@ -105,12 +111,16 @@ class CommandInput:
             rejected=self.count.rejected,
             lost=self.count.lost,
             rate_hz=self.count.rate_hz(now_ns),
-            age_s=float("nan") if newest_ns is None else (now_ns - newest_ns) * 1e-9,
-            reason=self._reason(newest_ns),
+            age_s=age_s,
+            reason=self._reason(age_s, now_ns),
         )
 
-    def _reason(self, newest_ns: int | None) -> str:
-        if self.count.rejected or newest_ns is not None:
+    def _reason(self, age_s: float, now_ns: int) -> str:
+        """What is wrong now; empty when healthy. As of any other stream (RigInputs)."""
+        if self.count.rejected and now_ns - self.count.rejected_ns < REJECTION_SHOWN_NS:
             return self.count.reason
+        if age_s <= self._limit_s and not of_another_clock(age_s):
+            return ""
         why = silence(self._node, COMMAND_TOPIC, RigCommand)
-        return f"nothing received: {why}" if why else "nothing received"
+        found = "nothing received" if math.isnan(age_s) else too_old(age_s, self._limit_s)
+        return f"{found}: {why}" if why else found

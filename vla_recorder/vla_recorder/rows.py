@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_recorder.commands import COMMAND, CommandInput
+from vla_recorder.commands import COMMAND, IN_FORCE_PERIODS, CommandInput
 from vla_recorder.episode.layout import NO_STAMP, Row
 from vla_recorder.texts import Texts
 from vla_rig.align import Sample, too_old
@@ -22,8 +22,6 @@ from vla_rig.joints import (
     velocity_reader,
 )
 from vla_rig.rig import Rig
-
-_COMMAND_PERIODS = 5  # a command older than this many control periods is no longer in force
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ class RigRows:
             problems[COMMAND] = "nothing received"
             return None
         stamps[self._column[COMMAND]] = answer[0]
-        age_s, limit_s = (t_ns - answer[0]) * 1e-9, _COMMAND_PERIODS * self._period_ns * 1e-9
+        age_s, limit_s = (t_ns - answer[0]) * 1e-9, IN_FORCE_PERIODS * self._period_ns * 1e-9
         if age_s > limit_s:
             problems[COMMAND] = too_old(age_s, limit_s)
             return None
