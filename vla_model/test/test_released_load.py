@@ -162,6 +162,30 @@ def test_arguments_win_over_the_file(folder):
     policy = load(folder, cameras=("a", "b"), task_tokens=7, center_crop=False)
     assert policy.camera_names == ("a", "b") and policy.horizon == 8
     assert policy.config.task_tokens == 7 and policy.config.vision.crop_area == 1.0
+    edit_json(folder / "vla_policy.json", lambda o: o.update(task_tokens=9, center_crop=False))
+    kept = load(folder, cameras=("a", "b")).config  # what is not given does not win by its default
+    assert kept.camera_names == ("a", "b") and kept.task_tokens == 9 and kept.vision.crop_area == 1.0
+
+
+def test_what_config_files_say_is_what_is_built(folder):
+    numbers = {"rope_theta": 5e5, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096}
+    constants = [
+        {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+        {"mean": [0.6, 0.5, 0.4], "std": [0.3, 0.2, 0.1]},
+    ]
+    edit_json(folder / "config.json", lambda c: c["text_config"].update(numbers))
+    edit_json(folder / "preprocessor_config.json", lambda c: c.update(tvf_normalize_params=constants))
+    policy = load(folder)
+    llm, vision = policy.config.llm, policy.config.vision
+    assert [llm.rope_theta, llm.rms_norm_eps, llm.max_positions] == list(numbers.values())
+    for tower, constant in zip((vision.dinov2, vision.siglip), constants, strict=True):
+        assert {"mean": list(tower.mean), "std": list(tower.std)} == constant
+    assert np.isfinite(policy.predict(observation())).all()
+
+
+def test_a_config_without_pixel_constants_gets_the_published_ones(folder):
+    (folder / "preprocessor_config.json").unlink()
+    assert load(folder).config == released_config()
 
 
 def test_a_split_that_is_not_the_cameras_is_told(folder, caplog):

@@ -51,6 +51,22 @@ def test_the_published_model_has_the_released_tensors():
     assert vlm["language_model.model.embed_tokens.weight"] == (151936, 896)
 
 
+def test_the_published_preset_has_the_references_quirks():
+    config = published()
+    assert (config.shifted_slices, config.fixed_task_tokens, config.action_queries) == (True, 512, 64)
+    assert (config.normalization, config.constant_state) == ("bounds_q99", "published")
+    vision, llm, head = config.vision, config.llm, config.head
+    assert (vision.jpeg_quality, vision.resize, vision.crop_area, vision.crop_stage) == (
+        95, "lanczos3", 0.9, "after_resize",
+    )  # fmt: skip
+    assert (vision.image_size, vision.patch_size, vision.patches, vision.width) == (224, 14, 256, 2176)
+    assert (llm.rope_theta, llm.rms_norm_eps) == (1e6, 1e-6)
+    assert (head.rotary_pairing, head.rotary_table, head.task_gate) == ("mixed", "bfloat16", "logits")
+    assert (head.heads, head.gate_init, head.film, head.stem_noise_std, head.step_embedding) == (
+        8, 0.0, True, 0.02, False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("block", "action", "tensors", "parameters"),
     [
