@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,12 +69,14 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """All of the file or none of it. OSError."""
+    """All of the file or none of it, whatever happens to the machine meanwhile. OSError."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         save_file(_contiguous(weights), partial, {"format": "pt"})
     except SafetensorError as error:  # so it calls a full disk
         raise OSError(f"{path.name}: {error}") from error
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())  # or a power cut may leave the name and no weights
     partial.replace(path)
 
 

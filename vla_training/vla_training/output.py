@@ -10,7 +10,6 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
-from safetensors import SafetensorError
 
 from vla_model.policy import Policy
 from vla_training.episodes import TrainingError
@@ -42,9 +41,8 @@ def save(directory: Path, policy: Policy, result: Result, settings: Settings) ->
         (partial / "training.json").write_text(json.dumps(_record(result, settings), indent=2) + "\n")
         _plot(result.losses, policy.model.head.loss_name, partial / "loss.png")
         _replace(partial, directory)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TrainingError(f"{directory}: cannot be written: {reason}") from error
+    except OSError as error:
+        raise TrainingError(f"{directory}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
