@@ -27,11 +27,12 @@ from tqdm import tqdm
 from vla_recorder.episode.reader import EpisodeReader
 from vla_recorder.episode.recover import find_damaged, recover
 from vla_recorder.episode.validate import problems
+from vla_recorder.episode.writer import EpisodeWriter
 from vla_recorder.take import Ending, Take
 
 SMALL, FULL = (120, 160), (480, 640)
 SQUARES = (4, 8)  # of bits, most significant first: the number of a frame
-STATE = struct.Struct("<qqq")  # newest row made: its stamp and number; when the child was asked to stop
+STATE = struct.Struct("<qqq")  # newest row made: its stamp and number; how many rows were flushed by then
 LONGEST_S = 4.0
 ALLOWED_LOSS_S = 1.0
 
@@ -41,6 +42,7 @@ class NumberedSource:
 
     def __init__(self, size: tuple[int, int], shared: mmap.mmap):
         self._head, self._shared = header(*size), shared
+        self.writer: EpisodeWriter | None = None
         self._made = 0
         self._first_ns: int | None = None
         squares = np.indices(size) * np.array(SQUARES)[:, None, None] // np.array(size)[:, None, None]
@@ -57,7 +59,7 @@ class NumberedSource:
         images = {camera: self._frame(number) for camera, number in zip(CAMERAS, numbers, strict=True)}
         made = replace(self._blank, stamp_ns=t_ns, images=images)
         made.stream_stamps_ns = np.full(len(self._head.stream_names), t_ns)
-        STATE.pack_into(self._shared, 0, t_ns, self._made, 0)
+        STATE.pack_into(self._shared, 0, t_ns, self._made, self.writer.flushed_rows)
         self._made += 1
         return made, {}
 
@@ -76,7 +78,9 @@ def number_of(frame: np.ndarray) -> int:
 
 
 def begin(folder: str, form: str, size: tuple[int, int], shared: mmap.mmap) -> Take:
-    take = Take(folder, header(*size, image_form=form), NumberedSource(size, shared), time.time_ns)
+    source = NumberedSource(size, shared)
+    take = Take(folder, header(*size, image_form=form), source, time.time_ns)
+    source.writer = take.writer
     take.start()
     while not take.rows:
         time.sleep(0.001)
@@ -148,19 +152,20 @@ def kill_one(folder: Path, number: int, longest_s: float = LONGEST_S) -> Kill:
 
 
 def _judge(kill: Kill, folder: Path, state: tuple[int, int, int], killed_ns: int) -> Kill:
-    newest_ns, newest, _ = state
+    newest_ns, newest, flushed = state
     begin = time.perf_counter()
     for path in find_damaged(folder):
         recover(path)
     took_s = time.perf_counter() - begin
     made = sorted(folder.glob("*.hdf5"))
     if not made:  # no row was flushed yet: all there was is lost
-        assert list((folder / "trash").iterdir())
+        assert list((folder / "trash").iterdir()) and not flushed
         return replace(kill, lost_rows=newest + 1, lost_s=(newest + 1) * DT_NS * 1e-9, recover_s=took_s)
     (path,) = made
     assert not (found := problems(path, every_frame=True)), found
     with EpisodeReader(path) as episode:
         T = len(episode)
+        assert flushed <= T, f"{flushed} rows were flushed, {T} are there"
         numbers = [[number_of(frame) for frame in episode.images(camera)[:T]] for camera in CAMERAS]
         np.testing.assert_array_equal(np.transpose(numbers), 4 * np.arange(T)[:, None] + np.arange(4))
         np.testing.assert_array_equal(np.diff(episode.stamps_ns), DT_NS)
