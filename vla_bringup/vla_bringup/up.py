@@ -29,7 +29,7 @@ STOPPING = ((signal.SIGINT, 10.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0))
 COLOURS = (36, 33, 32, 35, 34, 31)
 LINE_LIMIT_BYTES = 1 << 20
 POLL_S = 0.05
-LAST_WORDS_S = 0.5
+LAST_WORDS_S = 2.0  # of a process that ended; its children may hold the pipe for ever
 
 
 class StartError(RuntimeError):
