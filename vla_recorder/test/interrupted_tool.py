@@ -23,7 +23,7 @@ OURS = (str(Path(vla_recorder.__file__).parent), os.__file__.replace("os.py", "c
 PARSING = re.compile(
     r"main|_options|_split|add_commands|add_files|.*_arguments"
 )  # before there is anything to leave
-MAKING = ("whole", "interrupt")
+MAKING = "whole"
 
 
 def child(arguments, said: Path, moment=None, lines=None) -> int:
@@ -70,8 +70,8 @@ def moments(seen, many: int) -> list[tuple[str, int, int]]:
     """All where files come and go; of the other lines about `many`, evenly."""
     times = Counter(map(tuple, seen))
     found = sorted({(*place, k) for place, last in times.items() for k in (1, last)})
-    close = [moment for moment in found if Path(moment[0]).stem in MAKING]
-    other = [moment for moment in found if Path(moment[0]).stem not in MAKING]
+    close = [moment for moment in found if Path(moment[0]).stem == MAKING]
+    other = [moment for moment in found if Path(moment[0]).stem != MAKING]
     return close + other[:: max(1, len(other) // many)]
 
 

@@ -16,12 +16,23 @@ from vla_recorder.tools.interrupt import deferred, grant
 from vla_recorder.tools.progress import bar
 
 IMPORTS = ["vla_recorder.tools.video", "vla_recorder.lerobot.export", "vla_recorder.lerobot.load"]
-CAMERAS = ("cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist")
 DATA_SET = [
     *("set/data/chunk-000/file-000.parquet", "set/meta/episodes/chunk-000/file-000.parquet"),
     *(f"set/meta/{name}" for name in ("info.json", "stats.json", "tasks.parquet", "vla.json")),
-    *(f"set/videos/observation.images.{name}/chunk-000/file-000.mp4" for name in CAMERAS),
+    "set/videos/observation.images.cam_high/chunk-000/file-000.mp4",
 ]
+
+
+def small(folder):
+    """Two rows of one camera: there are many moments."""
+
+    def change(rows):
+        for row in rows:
+            row.images = {"cam_high": row.images["cam_high"]}
+
+    streams = ["cam_high", "follower_left", "follower_right", "command"]
+    camera = {"cam_high": (48, 64)}
+    return write(folder, rows=2, change=change, cameras=camera, stream_names=streams, stream_topics=streams)
 
 
 @pytest.fixture
@@ -44,13 +55,13 @@ def scratch():
     ids=["video", "to-jpeg", "merge", "to-lerobot", "from-lerobot"],
 )
 def test_nothing_half_made_is_left(tmp_path, scratch, words, made):
-    episode, data_set = write(tmp_path / "from", rows=5), tmp_path / "set"
+    episode, data_set = small(tmp_path / "from"), tmp_path / "set"
     if "{set}" in words:
         run_episode("convert", "to-lerobot", episode, "--to", data_set, check=0)
     words = words.replace("{episode}", str(episode)).replace("{set}", str(data_set))
     driver = [sys.executable, Path(__file__).with_name("interrupted_tool.py"), json.dumps(words.split())]
     done = subprocess.run(
-        [*driver, scratch, "10", json.dumps(IMPORTS)],
+        [*driver, scratch, "20", json.dumps(IMPORTS)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -58,7 +69,7 @@ def test_nothing_half_made_is_left(tmp_path, scratch, words, made):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["whole"]["code"] == 0 and result["whole"]["left"] == sorted(made), result["whole"]
-    assert result["moments"] > 40 and not result["wrong"], result["wrong"][:5]
+    assert result["moments"] > 20 and not result["wrong"], result["wrong"][:5]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -97,7 +108,7 @@ def test_other_threads_stop_too_but_defer_nothing_themselves():
             except KeyboardInterrupt:
                 stopped.append(True)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     with pytest.raises(KeyboardInterrupt), deferred():
         thread.start()
         os.kill(os.getpid(), signal.SIGINT)
