@@ -165,6 +165,16 @@ def test_a_finished_file_that_was_cut_off_before_its_last_sync_says_so(tmp_path)
         assert (episode.end_reason, episode.label) == ("operator", "success")
 
 
+def test_a_spoilt_file_beside_its_journal_is_let_go_of(tmp_path):
+    path = dead(tmp_path)
+    path.write_bytes(b"text")
+    layout.journal_path(tmp_path, 0).write_bytes(layout.journal_path(tmp_path, 0).read_bytes()[:44])
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(EpisodeError, match="cannot be read as HDF5") as refused:
+        EpisodeReader(path)
+    assert len(os.listdir("/proc/self/fd")) == descriptors, refused
+
+
 def test_a_journal_whose_file_was_removed_takes_no_index(tmp_path):
     dead(tmp_path).unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["episode_0.hdf5.journal"]

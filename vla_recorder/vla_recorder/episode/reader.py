@@ -36,17 +36,17 @@ class EpisodeReader:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._store = None
-        try:
-            self.file = self._open()
-            found = layout.ACTION in self.file
-        except FileNotFoundError as error:
-            raise EpisodeError(f"{self.path}: no such file") from error
-        except (OSError, RuntimeError, KeyError) as error:
-            raise EpisodeError(f"{self.path}: cannot be read as HDF5: {error}") from error
-        if not found:
-            self.close()
-            raise EpisodeError(f"{self.path}: not an episode: it has no dataset {layout.ACTION}")
+        with contextlib.ExitStack() as opened:
+            try:
+                self.file = opened.enter_context(self._open(opened))
+                found = layout.ACTION in self.file
+            except FileNotFoundError as error:
+                raise EpisodeError(f"{self.path}: no such file") from error
+            except (OSError, RuntimeError, KeyError) as error:
+                raise EpisodeError(f"{self.path}: cannot be read as HDF5: {error}") from error
+            if not found:
+                raise EpisodeError(f"{self.path}: not an episode: it has no dataset {layout.ACTION}")
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> EpisodeReader:
         return self
@@ -57,17 +57,16 @@ class EpisodeReader:
             raise EpisodeError(f"{self.path}: is damaged: {error}") from error
 
     def close(self) -> None:
-        self.file.close()
-        if self._store is not None:
-            self._store.close()
+        self._opened.close()
 
-    def _open(self) -> h5py.File:
+    def _open(self, opened: contextlib.ExitStack) -> h5py.File:
         """As long as there is a journal, a file is complete only together with it."""
         journal = journal_of(self.path)
         if journal is not None:
             with contextlib.suppress(FileNotFoundError):
-                self._store = TransactionalFile.open(self.path, journal, write=False)
-                return self._store.hdf5("r")
+                store = TransactionalFile.open(self.path, journal, write=False)
+                opened.callback(store.close)
+                return store.hdf5("r")
         return h5py.File(self.path, "r")
 
     @cached_property
