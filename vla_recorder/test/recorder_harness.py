@@ -132,8 +132,9 @@ class Scene:
             until_known(self.node, self._name, self.spin)
         return self._clients[key]
 
-    def stop(self, save=True, label=1, end_reason=""):
-        return self.call(self._stop, StopEpisode.Request(save=save, label=label, end_reason=end_reason))
+    def stop(self, label=1, **given):
+        """Without `save` it is what a request says that says nothing: to save."""
+        return self.call(self._stop, StopEpisode.Request(label=label, **given))
 
     def until_heard(self):
         """Every stream of the rig, those included that rows can do without."""

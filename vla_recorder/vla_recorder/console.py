@@ -46,7 +46,7 @@ keys, in the terminal it was started in:
 
 services, from anywhere, for pedals and scripts (~ is the node's name, /recorder):
   ros2 service call /recorder/start vla_msgs/srv/StartEpisode "{{instruction: 'hand over the cube'}}"
-  ros2 service call /recorder/stop vla_msgs/srv/StopEpisode "{{save: true, label: 1}}"
+  ros2 service call /recorder/stop vla_msgs/srv/StopEpisode "{{label: 1}}"
   ros2 service call /recorder/next std_srvs/srv/Trigger        also: discard, success, failure, redo
   ros2 service call /recorder/set_substep vla_msgs/srv/SetInstruction "{{instruction: 'lift'}}"
   ros2 topic echo /recorder/status
