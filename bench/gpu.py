@@ -71,7 +71,10 @@ def measure(case: Case, size: str, meter: Meter, rounds: int) -> tuple[list[Row]
     theirs, their_mb = meter.built(lambda: Theirs(_checkpoint(case, size, meter), seen))
     ours, our_mb = meter.built(lambda: Ours(_checkpoint(case, size, meter), seen))
     mine, their = ours.predict(), theirs.predict()
-    same(mine, their, tolerance=meter.tolerance * float(their.std()))
+    tolerance = meter.tolerance * float(their.std())
+    same(mine, their, tolerance)
+    for our, naive in ((ours.model, theirs.model), (ours.head, theirs.head)):
+        same(*(call().float().cpu().reshape(their.shape).numpy() for call in (our, naive)), tolerance)
     times = {
         "predict": times_us(ours.predict, theirs.predict, rounds) / 1e3,
         "model": meter.model_times_ms(ours.model, theirs.model, rounds),

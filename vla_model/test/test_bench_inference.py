@@ -10,6 +10,7 @@ from bench.cases import Case, observation, same, statistics, tokenizer
 from bench.measure import Cpu, host_peak_mb, operations
 from bench.naive_vla.policy import NaiveVLAPolicy
 from bench.row import latency_rows, times_us
+from bench.sides import Theirs
 from vla_model.policy import build_policy
 
 
@@ -89,11 +90,18 @@ def test_gpu_benchmark_runs_through_on_a_cpu(tmp_path):
     assert report["device"] in table and "| predict, Pro, 1 camera, p50 |" in table
 
 
-def test_gpu_benchmark_measures_nothing_that_differs():
-    meter = Cpu()
-    meter.tolerance = 0.0
+@pytest.mark.parametrize("what", ["predict", "model", "head"])
+def test_gpu_benchmark_measures_nothing_that_differs(what, monkeypatch):
+    class Other(Theirs):
+        """Takes one of the three ways to another chunk."""
+
+        def __getattribute__(self, name):
+            way = super().__getattribute__(name)
+            return (lambda: way() + 0.02) if name == what else way
+
+    monkeypatch.setattr(gpu, "Theirs", Other)
     with pytest.raises(RuntimeError, match="ours and the naive model differ by"):
-        gpu.measure(Case(cameras=1, head="pro"), "small", meter, rounds=1)
+        gpu.measure(Case(cameras=1, head="pro"), "small", Cpu(), rounds=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -67,6 +67,18 @@ def test_a_loss_without_masks_is_that_of_full_masks(kind):
     assert head.loss(features, actions, state).loss == head.loss(features, actions, state, *full).loss
 
 
+@pytest.mark.parametrize("kind", ["base", "pro", "dual-arm"])
+def test_the_first_step_s_error_is_reported_apart(kind):
+    config = head_config(kind)
+    head, features, state = random_head(config), random_features(config), random_state(config)
+    mask = torch.ones(2, config.horizon)
+    mask[1] = 0
+    with torch.no_grad():
+        result = head.loss(features, random_actions(config), state, mask)
+    assert result.metrics["l1_first_step"] == pytest.approx(result.per_element[0, 0].mean().item())
+    assert result.metrics["l1_first_step"] != pytest.approx(result.loss.item())
+
+
 @every_head
 def test_training_noise_is_drawn_afresh_unless_handed_in_and_sampling_has_none(kind):
     config = head_config(kind, "published")
