@@ -51,7 +51,7 @@ def child(arguments, said: Path, moment=None, lines=None) -> int:
         with open(said, "w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        sys.stdout.reconfigure(line_buffering=True)  # or what is said there would come behind what stderr says
+        sys.stdout.reconfigure(line_buffering=True)  # or it would come behind what stderr says
         sys.settrace(trace)
         code = main(arguments)
     except BaseException:

@@ -1,5 +1,7 @@
 """Rows out of streams that the test fills by hand; no node, no clock."""
 
+import weakref
+
 import numpy as np
 import pytest
 from recorder_harness import RIG
@@ -96,3 +98,15 @@ def test_a_row_has_the_sub_step_in_force_at_its_time(since_ms, expected):
 
 def ranges(rig):
     return [channel.leader.range for channel in rig.action]
+
+
+def test_messages_that_no_later_row_needs_are_let_go_of():
+    """Queued rows and rings together would hold twice the frames when the disk is slow."""
+    streams, positions = Streams(), {}
+    for at_ms in range(100, 400, 20):
+        streams.all(at_ms)
+        message = streams.followers.sample(at_ms * MS).values["follower_left"]
+        positions[at_ms] = weakref.ref(message.position)
+    del message
+    streams.row(300)
+    assert [at_ms for at_ms, position in positions.items() if position()] == list(range(300, 400, 20))

@@ -93,7 +93,10 @@ class RigRows:
         return newest_ns >= t_ns
 
     def row(self, t_ns: int) -> tuple[Row, dict[str, str]]:
-        """The row of grid time t_ns, and per stream what is wrong with it."""
+        """The row of grid time t_ns, and per stream what is wrong with it. Rows are asked for in order of time.
+
+        Messages that only earlier rows needed are let go of: what waits for the disk must not be held besides.
+        """
         sample = self._sample(t_ns)
         problems = _stale(sample)
         stamps = np.full(len(self.stream_names), NO_STAMP, np.int64)
@@ -120,6 +123,7 @@ class RigRows:
             leader=vectors["leader"] if self.leader else None,
         )
         self._count_late(t_ns, stamps)
+        self._inputs.aligner.forget_before(t_ns)
         if self._from_leader and command is None:
             problems.pop(COMMAND)  # not needed for a row, only marked in it
         return row, problems

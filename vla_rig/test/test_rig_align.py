@@ -54,6 +54,22 @@ def test_a_settled_sample_never_changes(before, after, t_ms):
     assert {t: aligner.sample(t) for t in final} == taken
 
 
+@settings(max_examples=300, deadline=None)
+@given(pushes, pushes, st.integers(0, 2100), st.integers(0, 500))
+def test_what_is_forgotten_is_missed_by_no_later_sample(before, after, t_ms, later_ms):
+    forgetful, _ = filled(before)
+    faithful, _ = filled(before)
+    forgetful.forget_before(t_ms * MS)
+    for number, (name, at_ms) in enumerate(after):
+        assert forgetful.push(name, at_ms * MS, number) == faithful.push(name, at_ms * MS, number)
+    at_ns = (t_ms + later_ms) * MS
+    assert forgetful.sample(at_ns) == faithful.sample(at_ns)
+    assert (forgetful.complete_ns(), forgetful.settled(at_ns)) == (
+        faithful.complete_ns(),
+        faithful.settled(at_ns),
+    )
+
+
 def test_the_reason_tells_silence_from_a_clock_that_is_ahead():
     aligner = Aligner({"arm": LIMITS["arm"]}, 0.03)
     assert aligner.sample(5).stale == ["arm: nothing received"]

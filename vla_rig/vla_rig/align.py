@@ -95,6 +95,10 @@ class StampedRing:
                 return item
         return None
 
+    def forget_before(self, t_ns: int) -> None:
+        while len(self._items) > 1 and self._items[1].stamp_ns <= t_ns:
+            self._items.popleft()
+
     def clear(self) -> None:
         self._items.clear()
 
@@ -156,6 +160,12 @@ class Aligner:
         if of_another_clock(ahead_s):
             return too_old(-ahead_s, 0.0)
         return f"nothing as old as t; the oldest stamp is {ahead_s:.3f} s later (are the clocks in step?)"
+
+    def forget_before(self, t_ns: int) -> None:
+        """Let go of every message that no sample at t_ns or later can have."""
+        with self._changed:
+            for ring in self._rings.values():
+                ring.forget_before(t_ns)
 
     def clear(self) -> None:
         """Forget everything, for a clock that was set back."""
