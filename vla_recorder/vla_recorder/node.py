@@ -34,6 +34,7 @@ from vla_rig.rig_file import RigError, load_rig
 
 STATUS_PERIOD_S = 0.5
 _TICK_S = 0.05
+_IDLE_NS = 200_000_000  # of messages are kept while no rows are taken: the next take needs none from before its start
 
 
 class Recorder(Node):
@@ -220,7 +221,9 @@ class Recorder(Node):
     # --- what happens by itself
 
     def _tick(self) -> None:
-        """Countdown and start gesture."""
+        """Countdown and start gesture, and nothing held that nobody will ask for."""
+        if self.session.take is None or not self.session.take.taking:
+            self._streams.inputs.aligner.forget_before(self._now_ns() - _IDLE_NS)
         try:
             began = self.session.tick()
             if self._grippers is not None:

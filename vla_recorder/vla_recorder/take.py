@@ -21,7 +21,7 @@ from vla_recorder.quality import Standards
 DISK_RESERVE_BYTES = 256 << 20  # end while there is still room to finish the file
 _CLOCK_BACK_NS = 1_000_000_000
 _CLOCK_AHEAD_NS = 10_000_000_000  # a simulated clock that just began, a machine that slept
-QUEUE_BYTES = 192 << 20  # about what the rings of messages hold anyway: queued rows share their frames
+QUEUE_BYTES = 192 << 20  # a second of four raw cameras; queued rows share their frames with the messages
 
 
 class RowSource(Protocol):
@@ -129,6 +129,11 @@ class Take:
     def late_rows(self) -> int:
         """Rows taken at the end of patience, though a stream had not moved on."""
         return self.tally.late_rows
+
+    @property
+    def taking(self) -> bool:
+        """Whether rows may still be taken; afterwards they are only written."""
+        return not self._backlog.ended
 
     @property
     def saving(self) -> bool:
