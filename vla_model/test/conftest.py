@@ -1,11 +1,24 @@
-"""Released folders for the tests of what loads, what is refused and what converts."""
+"""A small policy, and checkpoint folders in our form and in the released one."""
 
 import shutil
 
 import pytest
 from released_model import released_config
+from tiny_model import RIG, statistics, tiny_config
 
+from vla_model.policy import build_policy
 from vla_model.released.write import write_released
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return build_policy(tiny_config(), statistics(), RIG, seed=3)
+
+
+@pytest.fixture
+def saved(policy, tmp_path):
+    policy.save(tmp_path / "tiny")
+    return tmp_path / "tiny"
 
 
 @pytest.fixture(scope="session")

@@ -16,17 +16,6 @@ from vla_model.policy import Policy, build_policy
 from vla_model.tokenizer import build_tokenizer
 
 
-@pytest.fixture(scope="module")
-def policy():
-    return build_policy(tiny_config(), statistics(), RIG, seed=3)
-
-
-@pytest.fixture
-def saved(policy, tmp_path):
-    policy.save(tmp_path / "tiny")
-    return tmp_path / "tiny"
-
-
 def test_save_and_load_are_bit_equal(policy, saved):
     again = Policy.from_checkpoint(saved, device="cpu")
     assert sorted(path.name for path in saved.iterdir()) == sorted(FILES)

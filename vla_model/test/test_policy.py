@@ -18,17 +18,6 @@ from vla_model.policy import ObservationError, Policy, build_policy
 from vla_model.tokenizer import encode_prompt
 
 
-@pytest.fixture(scope="module")
-def policy():
-    return build_policy(tiny_config(), statistics(), RIG, seed=3)
-
-
-@pytest.fixture
-def saved(policy, tmp_path):
-    policy.save(tmp_path / "tiny")
-    return tmp_path / "tiny"
-
-
 @pytest.mark.parametrize("cameras", [1, 2, 4])
 def test_predict_gives_a_chunk_in_the_rigs_units(cameras):
     policy = build_policy(tiny_config(cameras), statistics(), RIG)
